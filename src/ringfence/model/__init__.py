@@ -1,0 +1,1 @@
+"""The nouns of Ringfence: frozen, validated, free of I/O."""

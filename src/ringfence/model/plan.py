@@ -1,0 +1,104 @@
+"""What an action will do, before it does it: exact requests, what existed before, who will feel it.
+
+A ``Change`` is one mutating request. An action with two writes has two changes; the order of ``Plan.changes`` is the
+order in which they are sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from enum import StrEnum
+from typing import Any
+
+import rfc8785
+
+from ringfence.model.base import Json, Noun
+from ringfence.model.objects import ObjectRef
+
+_AUDIT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://ringfence.dev/audit-id")
+
+
+class Verb(StrEnum):
+    CREATE = "create"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+class Inverse(Noun):
+    """The request that takes a change back. ``guard`` is the live state at which it may be sent (JSON pointer → value);
+    anything else means that somebody changed the object since, and undo says so instead of overwriting."""
+
+    verb: Verb
+    body: Any = None
+
+
+class Change(Noun):
+    """One mutating request.
+
+    ``body`` is the object (create), the RFC 6902 operations (patch; ``test`` operations are its preconditions) or
+    None (delete; ``ref.uid`` is the precondition). ``prior`` is the object as it was, as the server sent it; None when
+    it did not exist. ``grace_seconds`` is for deletes; None means the object's own. ``effect`` is one sentence for
+    people. ``inverse`` is None where nothing brings the object back.
+    """
+
+    id: str
+    ref: ObjectRef
+    verb: Verb
+    body: Any = None
+    prior: Json | None = None
+    inverse: Inverse | None = None
+    grace_seconds: int | None = None
+    effect: str
+
+    def audit_id(self, incident: str, step: str) -> str:
+        """The Audit-ID of this request: the same change asked again carries the same id."""
+        return str(uuid.uuid5(_AUDIT_NAMESPACE, f"{incident}/{step}/{self.id}"))
+
+
+class ServiceImpact(Noun):
+    """What one Service's customers will feel: ready endpoints before, right after, and once a replacement is up."""
+
+    service: str
+    ready_before: int
+    ready_after: int
+    ready_with_replacement: int
+    floor: int
+
+    @property
+    def keeps_floor(self) -> bool:
+        """A Service that is below its floor already is not brought lower by us when the count stays."""
+        return self.ready_after >= min(self.floor, self.ready_before)
+
+
+class Impact(Noun):
+    """Blast radius: what stops serving, and whether a replacement can start."""
+
+    pods: int
+    services: tuple[ServiceImpact, ...] = ()
+    replacement: str
+    """Who starts a replacement, or why nobody does."""
+    replacement_expected: bool
+    disruption_budgets: tuple[str, ...] = ()
+    """PodDisruptionBudgets that would count the pod, each with what they still allow."""
+
+    @property
+    def keeps_floor(self) -> bool:
+        return all(service.keeps_floor for service in self.services)
+
+
+class Plan(Noun):
+    """An action's plan for one target. ``destroys`` lists every object that will die and cannot come back."""
+
+    action: str
+    target: ObjectRef
+    changes: tuple[Change, ...]
+    impact: Impact
+    destroys: tuple[ObjectRef, ...] = ()
+    caveats: tuple[str, ...] = ()
+    rationale: str = ""
+    """Why this shape and not another."""
+
+    def sha256(self) -> str:
+        """Hash of the plan's canonical JSON (RFC 8785)."""
+        return hashlib.sha256(rfc8785.dumps(self.to_json())).hexdigest()

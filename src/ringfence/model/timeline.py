@@ -1,0 +1,204 @@
+"""The timeline's events: one small class per fact. Reports and metrics render from these; nothing is ever edited.
+
+``occurred_at`` is when the fact happened, ``recorded_at`` (kept by the store) when it was written down. ``actor`` is a
+principal's id, or ``ringfence`` for what the program did by itself on a principal's behalf.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from ringfence.model.access import PathState
+from ringfence.model.base import Instant, Json, Noun
+from ringfence.model.evidence import Collected
+from ringfence.model.incident import Severity, State
+from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import Outcome
+from ringfence.model.plan import Impact, Verb
+from ringfence.model.proof import Level, Proof
+
+
+class _Event(Noun):
+    occurred_at: Instant
+    actor: str
+
+
+class IncidentDeclared(_Event):
+    """Somebody said that there is an incident. This is also the moment of awareness for regulators' clocks."""
+
+    type: Literal["incident.declared"] = "incident.declared"
+    incident_type: str
+    severity: Severity
+    title: str
+    target: ObjectRef
+    command: str
+
+
+class StateChanged(_Event):
+    type: Literal["incident.state"] = "incident.state"
+    before: State
+    after: State
+
+
+class CaptureOpened(_Event):
+    """The pod object was saved and log streams were opened, before the cut."""
+
+    type: Literal["capture.opened"] = "capture.opened"
+    streams: int
+    opened: int
+    waited_ms: int
+
+
+class PlanMade(_Event):
+    type: Literal["plan.made"] = "plan.made"
+    step: str
+    action: str
+    plan_sha256: str
+    rationale: str
+    changes: tuple[str, ...]
+    destroys: tuple[ObjectRef, ...]
+    impact: Impact
+    caveats: tuple[str, ...]
+
+
+class ChangeIntended(_Event):
+    """Written, with the change's prior state beside it in the journal, before the request is sent."""
+
+    type: Literal["change.intended"] = "change.intended"
+    step: str
+    change: str
+    verb: Verb
+    ref: ObjectRef
+    audit_id: str
+    effect: str
+
+
+class ChangeResult(_Event):
+    type: Literal["change.result"] = "change.result"
+    step: str
+    change: str
+    audit_id: str
+    outcome: Outcome
+    sent_at: Instant | None = None
+    answered_at: Instant | None = None
+
+
+class StepFinished(_Event):
+    type: Literal["step.finished"] = "step.finished"
+    step: str
+    action: str
+    outcome: Outcome
+    proof: Proof | None = None
+
+
+class Refusal(_Event):
+    """A gate or guardrail said no. Kept: a refused attempt is a fact too."""
+
+    type: Literal["refusal"] = "refusal"
+    step: str
+    action: str
+    gate: str
+    reason: str
+
+
+class GlassBroken(_Event):
+    """A named person ordered a destructive step without a fresh seal. Stands at the top of the report."""
+
+    type: Literal["break-glass"] = "break-glass"
+    step: str
+    action: str
+    reason: str
+    missing: str
+
+
+class EvidenceAcquired(_Event):
+    type: Literal["evidence.acquired"] = "evidence.acquired"
+    item: str
+    result: Collected
+    reason: str = ""
+    raw_sha256: str = ""
+    raw_size: int = 0
+
+
+class EvidenceSealed(_Event):
+    type: Literal["evidence.sealed"] = "evidence.sealed"
+    seal: str
+    bundle_sha256: str
+    key_id: str
+    items: int
+    collected: int
+    complete: bool
+    why_incomplete: str = ""
+
+
+class EvidenceHandled(_Event):
+    """The bundle was verified, exported or read."""
+
+    type: Literal["evidence.handled"] = "evidence.handled"
+    seal: str
+    action: Literal["verify", "export", "read"]
+    result: str
+
+
+class AccessTurned(_Event):
+    """A row of the residual-access statement took another state or level."""
+
+    type: Literal["access.turned"] = "access.turned"
+    path: str
+    before: PathState | None
+    after: PathState
+    level: Level
+    why: str
+
+
+class AccessAccepted(_Event):
+    type: Literal["access.accepted"] = "access.accepted"
+    path: str
+    reason: str
+
+
+class ReportWritten(_Event):
+    type: Literal["report.written"] = "report.written"
+    files: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+
+Event = Annotated[
+    IncidentDeclared
+    | StateChanged
+    | CaptureOpened
+    | PlanMade
+    | ChangeIntended
+    | ChangeResult
+    | StepFinished
+    | Refusal
+    | GlassBroken
+    | EvidenceAcquired
+    | EvidenceSealed
+    | EvidenceHandled
+    | AccessTurned
+    | AccessAccepted
+    | ReportWritten,
+    Field(discriminator="type"),
+]
+
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(body: Json) -> Event:
+    """The event of a stored body; pydantic's ValidationError if it is not one."""
+    return _ADAPTER.validate_python(body)
+
+
+class TimelineEntry(Noun):
+    """An event in its chain. ``hash`` = SHA-256 of the canonical JSON of incident, seq, body_sha256 and prev_hash."""
+
+    incident: str
+    seq: int
+    recorded_at: Instant
+    event: Event
+    body_sha256: str
+    prev_hash: str
+    hash: str

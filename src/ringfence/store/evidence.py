@@ -1,0 +1,121 @@
+"""Evidence items, seals and custody as rows. The bytes lie in the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ringfence.errors import TargetError
+from ringfence.model.base import Json
+from ringfence.model.evidence import EvidenceItem, Seal
+from ringfence.model.timeline import EvidenceAcquired, EvidenceSealed
+from ringfence.store import tables
+from ringfence.store.timeline import append
+
+
+def next_capture(session: Session, incident: str) -> int:
+    """The number of the incident's next capture (1, 2, …): one capture becomes one seal."""
+    newest = session.execute(
+        sa.select(sa.func.max(tables.seal.c.capture)).where(tables.seal.c.incident == incident)
+    ).scalar_one_or_none()
+    return (newest or 0) + 1
+
+
+def add_items(
+    session: Session, incident: str, capture: int, items: Sequence[EvidenceItem], *, actor: str, now: datetime
+) -> None:
+    """Record acquisitions, each with its event. A capture that was begun and never sealed is replaced."""
+    session.execute(
+        sa.delete(tables.evidence_item).where(
+            tables.evidence_item.c.incident == incident, tables.evidence_item.c.capture == capture
+        )
+    )
+    for item in items:
+        session.execute(
+            sa.insert(tables.evidence_item).values(incident=incident, capture=capture, id=item.id, body=item.to_json())
+        )
+        append(
+            session,
+            incident,
+            EvidenceAcquired(
+                occurred_at=item.ended_at,
+                actor=actor,
+                item=item.id,
+                result=item.result,
+                reason=item.reason,
+                raw_sha256=item.blob.raw_sha256 if item.blob else "",
+                raw_size=item.blob.raw_size if item.blob else 0,
+            ),
+            now,
+        )
+
+
+def items(session: Session, incident: str, capture: int) -> tuple[EvidenceItem, ...]:
+    found = session.execute(
+        sa.select(tables.evidence_item.c.body)
+        .where(tables.evidence_item.c.incident == incident, tables.evidence_item.c.capture == capture)
+        .order_by(tables.evidence_item.c.id)
+    )
+    return tuple(EvidenceItem.model_validate(body) for (body,) in found)
+
+
+def add_seal(session: Session, seal: Seal, capture: int, *, actor: str, now: datetime) -> None:
+    session.execute(
+        sa.insert(tables.seal).values(
+            id=seal.id, incident=seal.incident, capture=capture, subject_uid=seal.subject_uid, body=seal.to_json()
+        )
+    )
+    append(
+        session,
+        seal.incident,
+        EvidenceSealed(
+            occurred_at=seal.sealed_at,
+            actor=actor,
+            seal=seal.id,
+            bundle_sha256=seal.bundle_sha256,
+            key_id=seal.key_id,
+            items=seal.items,
+            collected=seal.collected,
+            complete=seal.complete,
+            why_incomplete=seal.why_incomplete,
+        ),
+        now,
+    )
+
+
+def seals(session: Session, incident: str) -> tuple[Seal, ...]:
+    """The incident's seals, oldest first."""
+    found = session.execute(
+        sa.select(tables.seal.c.body).where(tables.seal.c.incident == incident).order_by(tables.seal.c.capture)
+    )
+    return tuple(Seal.model_validate(body) for (body,) in found)
+
+
+def capture_of(session: Session, seal_id: str) -> int:
+    found = session.execute(sa.select(tables.seal.c.capture).where(tables.seal.c.id == seal_id)).scalar_one_or_none()
+    if found is None:
+        raise TargetError(f"there is no seal {seal_id!r}", next_step="ringfence evidence list INC")
+    return int(found)
+
+
+def custody(session: Session, incident: str) -> tuple[Json, ...]:
+    """The incident's custody entries in order, as they were hashed."""
+    found = session.execute(
+        sa.select(tables.custody.c.body).where(tables.custody.c.incident == incident).order_by(tables.custody.c.seq)
+    )
+    return tuple(body for (body,) in found)
+
+
+def lock_custody(session: Session, incident: str) -> None:
+    """Queue behind every other writer of this incident, before the chain's head is read."""
+    session.execute(
+        sa.update(tables.incident).where(tables.incident.c.id == incident).values(seq=tables.incident.c.seq)
+    )
+
+
+def add_custody(session: Session, incident: str, entries: Sequence[Json]) -> None:
+    for entry in entries:
+        session.execute(sa.insert(tables.custody).values(incident=incident, seq=entry["seq"], body=entry))

@@ -1,0 +1,142 @@
+"""The journal of changes: the intent, with the prior state, is committed before the request; the result after it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ringfence.errors import StoreError
+from ringfence.model.journal import ChangeRecord
+from ringfence.model.outcome import Outcome
+from ringfence.model.plan import Change
+from ringfence.model.timeline import ChangeIntended, ChangeResult
+from ringfence.store import tables
+from ringfence.store.timeline import append
+
+
+def intend(
+    session: Session, *, incident: str, step: str, action: str, ordinal: int, change: Change, actor: str, now: datetime
+) -> ChangeRecord:
+    """Write the intent, once: asked again for the same change it returns the first record, prior state untouched."""
+    existing = find(session, incident, step, change.id)
+    if existing is not None:
+        return existing
+    record = ChangeRecord(
+        incident=incident,
+        step=step,
+        action=action,
+        ordinal=ordinal,
+        change=change,
+        audit_id=change.audit_id(incident, step),
+        intended_at=now,
+    )
+    session.execute(
+        sa.insert(tables.change).values(
+            incident=incident,
+            step=step,
+            id=change.id,
+            action=action,
+            ordinal=ordinal,
+            body=change.to_json(),
+            audit_id=record.audit_id,
+            intended_at=now,
+        )
+    )
+    append(
+        session,
+        incident,
+        ChangeIntended(
+            occurred_at=now,
+            actor=actor,
+            step=step,
+            change=change.id,
+            verb=change.verb,
+            ref=change.ref,
+            audit_id=record.audit_id,
+            effect=change.effect,
+        ),
+        now,
+    )
+    return record
+
+
+def finish(
+    session: Session,
+    record: ChangeRecord,
+    outcome: Outcome,
+    *,
+    result_uid: str,
+    actor: str,
+    sent_at: datetime | None,
+    now: datetime,
+) -> ChangeRecord:
+    """Write the result of a change."""
+    where = _key(record.incident, record.step, record.change.id)
+    session.execute(
+        sa.update(tables.change).where(*where).values(outcome=outcome.to_json(), answered_at=now, result_uid=result_uid)
+    )
+    append(
+        session,
+        record.incident,
+        ChangeResult(
+            occurred_at=now,
+            actor=actor,
+            step=record.step,
+            change=record.change.id,
+            audit_id=record.audit_id,
+            outcome=outcome,
+            sent_at=sent_at,
+            answered_at=now,
+        ),
+        now,
+    )
+    return record.model_copy(update={"outcome": outcome, "answered_at": now, "result_uid": result_uid})
+
+
+def mark_undone(session: Session, record: ChangeRecord) -> None:
+    """The inverse of this change has been applied (and journalled as a change of its own)."""
+    session.execute(
+        sa.update(tables.change).where(*_key(record.incident, record.step, record.change.id)).values(undone=True)
+    )
+
+
+def find(session: Session, incident: str, step: str, change_id: str) -> ChangeRecord | None:
+    row = session.execute(sa.select(tables.change).where(*_key(incident, step, change_id))).one_or_none()
+    return _record(row) if row is not None else None
+
+
+def of_incident(session: Session, incident: str) -> tuple[ChangeRecord, ...]:
+    """Every change of the incident in the order of its intents."""
+    rows = session.execute(
+        sa.select(tables.change)
+        .where(tables.change.c.incident == incident)
+        .order_by(tables.change.c.intended_at, tables.change.c.ordinal)
+    )
+    return tuple(_record(row) for row in rows)
+
+
+def _key(incident: str, step: str, change_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (tables.change.c.incident == incident, tables.change.c.step == step, tables.change.c.id == change_id)
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> ChangeRecord:
+    try:
+        return ChangeRecord.model_validate(
+            {
+                "incident": row.incident,
+                "step": row.step,
+                "action": row.action,
+                "ordinal": row.ordinal,
+                "change": row.body,
+                "audit_id": row.audit_id,
+                "intended_at": row.intended_at,
+                "outcome": row.outcome,
+                "answered_at": row.answered_at,
+                "result_uid": row.result_uid,
+                "undone": row.undone,
+            }
+        )
+    except ValueError as error:
+        raise StoreError(f"the journal's change {row.id} of {row.incident} cannot be read", why=str(error)) from error

@@ -1,0 +1,113 @@
+"""The append-only, hash-chained timeline of an incident.
+
+The chain: ``hash`` = SHA-256 over the canonical JSON (RFC 8785) of {incident, seq, body_sha256, prev_hash}; the first
+``prev_hash`` is 64 zeros. It hashes ``body_sha256`` and not the body, so that a body can be erased by law without
+breaking the chain. ``ringfence.seal.timeline`` verifies the same formula from a bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import rfc8785
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ringfence.errors import ChainBroken, TargetError
+from ringfence.model.timeline import Event, TimelineEntry, parse_event
+from ringfence.store import tables
+
+GENESIS = "0" * 64
+
+
+def append(session: Session, incident: str, event: Event, now: datetime) -> TimelineEntry:
+    """Append one event. The first statement takes the incident's row, so concurrent appends queue and cannot fork.
+
+    Raises TargetError when there is no such incident.
+    """
+    row = session.execute(
+        sa.update(tables.incident)
+        .where(tables.incident.c.id == incident)
+        .values(seq=tables.incident.c.seq + 1)
+        .returning(tables.incident.c.seq, tables.incident.c.head_hash)
+    ).one_or_none()
+    if row is None:
+        raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
+    body = rfc8785.dumps(event.to_json())
+    body_sha256 = hashlib.sha256(body).hexdigest()
+    entry = TimelineEntry(
+        incident=incident,
+        seq=row.seq,
+        recorded_at=now,
+        event=event,
+        body_sha256=body_sha256,
+        prev_hash=row.head_hash,
+        hash=chain_hash(incident, row.seq, body_sha256, row.head_hash),
+    )
+    session.execute(
+        sa.insert(tables.event).values(
+            incident=incident,
+            seq=entry.seq,
+            type=event.type,
+            recorded_at=now,
+            body=body,
+            body_sha256=entry.body_sha256,
+            prev_hash=entry.prev_hash,
+            hash=entry.hash,
+        )
+    )
+    session.execute(sa.update(tables.incident).where(tables.incident.c.id == incident).values(head_hash=entry.hash))
+    return entry
+
+
+def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str:
+    link = {"incident": incident, "seq": seq, "body_sha256": body_sha256, "prev_hash": prev_hash}
+    return hashlib.sha256(rfc8785.dumps(link)).hexdigest()  # type: ignore[arg-type]
+
+
+def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:
+    """The timeline in order, verified while it is read. Raises ChainBroken at the first event that does not fit."""
+    return tuple(
+        TimelineEntry(
+            incident=incident,
+            seq=row.seq,
+            recorded_at=row.recorded_at,
+            event=parse_event(json.loads(row.body)),
+            body_sha256=row.body_sha256,
+            prev_hash=row.prev_hash,
+            hash=row.hash,
+        )
+        for row in _verified(session, incident)
+        if row.body is not None
+    )
+
+
+def raw(session: Session, incident: str) -> tuple[sa.Row[tuple[object, ...]], ...]:
+    """The rows as they lie (seq, body bytes, hashes), verified: what a bundle seals."""
+    return tuple(_verified(session, incident))
+
+
+def _verified(session: Session, incident: str) -> Iterator[sa.Row[tuple[object, ...]]]:
+    head = session.execute(
+        sa.select(tables.incident.c.seq, tables.incident.c.head_hash).where(tables.incident.c.id == incident)
+    ).one_or_none()
+    if head is None:
+        raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
+    rows = session.execute(
+        sa.select(tables.event).where(tables.event.c.incident == incident).order_by(tables.event.c.seq)
+    ).all()
+    previous = GENESIS
+    for expected, row in enumerate(rows, start=1):
+        if row.seq != expected:
+            raise ChainBroken(incident, expected, f"event {expected} is missing, the next one is {row.seq}")
+        if row.body is not None and hashlib.sha256(row.body).hexdigest() != row.body_sha256:
+            raise ChainBroken(incident, row.seq, "its text is not the one that was hashed")
+        if row.prev_hash != previous or row.hash != chain_hash(incident, row.seq, row.body_sha256, previous):
+            raise ChainBroken(incident, row.seq, "its hash does not follow from the event before it")
+        previous = row.hash
+        yield row
+    if (len(rows), previous) != (head.seq, head.head_hash):
+        raise ChainBroken(incident, head.seq, f"the incident's head is at {head.seq}, the events end at {len(rows)}")
