@@ -47,6 +47,21 @@ class Lab:
         return self.state / "kubeconfig"
 
     @property
+    def configuration(self) -> Path:
+        """Generated configuration of the programs, and the kubeconfigs of everyone but the administrator."""
+        return self.state / "configuration"
+
+    @property
+    def pids(self) -> Path:
+        """One record for each daemon that was started; see ``lab.processes``."""
+        return self.state / "pids"
+
+    @property
+    def registries(self) -> Path:
+        """containerd's registry configuration: ``HOST:PORT/hosts.toml`` below it is read at each pull."""
+        return self.state / "registries"
+
+    @property
     def audit_log(self) -> Path:
         return self.logs / "audit.jsonl"
 

@@ -26,8 +26,8 @@ class Verb(StrEnum):
 
 
 class Inverse(Noun):
-    """The request that takes a change back. ``guard`` is the live state at which it may be sent (JSON pointer → value);
-    anything else means that somebody changed the object since, and undo says so instead of overwriting."""
+    """The request that takes a change back, with its own ``test`` operations where it is a patch: when somebody changed
+    the object since, undo says so instead of overwriting."""
 
     verb: Verb
     body: Any = None
@@ -39,7 +39,8 @@ class Change(Noun):
     ``body`` is the object (create), the RFC 6902 operations (patch; ``test`` operations are its preconditions) or
     None (delete; ``ref.uid`` is the precondition). ``prior`` is the object as it was, as the server sent it; None when
     it did not exist. ``grace_seconds`` is for deletes; None means the object's own. ``effect`` is one sentence for
-    people. ``inverse`` is None where nothing brings the object back.
+    people. ``inverse`` is None where nothing brings the object back. ``needed`` says that the later changes of the plan
+    must not be sent when this one did not take effect.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Change(Noun):
     prior: Json | None = None
     inverse: Inverse | None = None
     grace_seconds: int | None = None
+    needed: bool = True
     effect: str
 
     def audit_id(self, incident: str, step: str) -> str:

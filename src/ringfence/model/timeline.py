@@ -159,6 +159,17 @@ class AccessAccepted(_Event):
     reason: str
 
 
+class CanaryTried(_Event):
+    """A way in was tried with a canary of our own. The audit ids match the cluster's audit log."""
+
+    type: Literal["canary.tried"] = "canary.tried"
+    path: str
+    canary: str
+    result: Literal["intended", "accepted", "refused", "not-possible"]
+    audit_id: str = ""
+    why: str = ""
+
+
 class ReportWritten(_Event):
     type: Literal["report.written"] = "report.written"
     files: tuple[str, ...]
@@ -180,6 +191,7 @@ Event = Annotated[
     | EvidenceHandled
     | AccessTurned
     | AccessAccepted
+    | CanaryTried
     | ReportWritten,
     Field(discriminator="type"),
 ]

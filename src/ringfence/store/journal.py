@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ringfence.errors import StoreError
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Outcome
+from ringfence.model.outcome import Already, Applied, Outcome
 from ringfence.model.plan import Change
 from ringfence.model.timeline import ChangeIntended, ChangeResult
 from ringfence.store import tables
@@ -115,6 +115,24 @@ def of_incident(session: Session, incident: str) -> tuple[ChangeRecord, ...]:
         .order_by(tables.change.c.intended_at, tables.change.c.ordinal)
     )
     return tuple(_record(row) for row in rows)
+
+
+def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tuple[ChangeRecord, ...]:
+    """Changes to such objects, of any incident, that were made and not taken back; newest first."""
+    rows = session.execute(
+        sa.select(tables.change)
+        .join(tables.incident, tables.incident.c.id == tables.change.c.incident)
+        .where(tables.incident.c.cluster == cluster, tables.change.c.undone.is_(False))
+        .order_by(tables.change.c.intended_at.desc(), tables.change.c.ordinal.desc())
+    )
+    records = (_record(row) for row in rows)
+    return tuple(
+        record
+        for record in records
+        if (record.change.ref.kind, record.change.ref.namespace) == (kind, namespace)
+        and isinstance(record.outcome, Applied | Already)
+        and record.change.inverse is not None
+    )
 
 
 def _key(incident: str, step: str, change_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 import rfc8785
 import sqlalchemy as sa
@@ -21,6 +22,18 @@ from ringfence.model.timeline import Event, TimelineEntry, parse_event
 from ringfence.store import tables
 
 GENESIS = "0" * 64
+
+
+class Row(NamedTuple):
+    """An event as it lies in the table; ``body`` is None once erased by law."""
+
+    incident: str
+    seq: int
+    recorded_at: datetime
+    body: bytes | None
+    body_sha256: str
+    prev_hash: str
+    hash: str
 
 
 def append(session: Session, incident: str, event: Event, now: datetime) -> TimelineEntry:
@@ -85,20 +98,20 @@ def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:
     )
 
 
-def raw(session: Session, incident: str) -> tuple[sa.Row[tuple[object, ...]], ...]:
+def raw(session: Session, incident: str) -> tuple[Row, ...]:
     """The rows as they lie (seq, body bytes, hashes), verified: what a bundle seals."""
     return tuple(_verified(session, incident))
 
 
-def _verified(session: Session, incident: str) -> Iterator[sa.Row[tuple[object, ...]]]:
+def _verified(session: Session, incident: str) -> Iterator[Row]:
     head = session.execute(
         sa.select(tables.incident.c.seq, tables.incident.c.head_hash).where(tables.incident.c.id == incident)
     ).one_or_none()
     if head is None:
         raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
-    rows = session.execute(
-        sa.select(tables.event).where(tables.event.c.incident == incident).order_by(tables.event.c.seq)
-    ).all()
+    columns = [tables.event.c[name] for name in Row._fields]
+    found = session.execute(sa.select(*columns).where(tables.event.c.incident == incident).order_by(tables.event.c.seq))
+    rows = [Row(*row) for row in found]
     previous = GENESIS
     for expected, row in enumerate(rows, start=1):
         if row.seq != expected:

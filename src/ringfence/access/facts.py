@@ -1,0 +1,127 @@
+"""Gathering what the statement is computed from."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ringfence.errors import PlatformError
+from ringfence.model.base import Json
+from ringfence.model.objects import ObjectRef
+from ringfence.platform.kubernetes import owners, serving
+from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.pods import service_account
+from ringfence.platform.kubernetes.policies import Isolation, evaluate
+from ringfence.platform.kubernetes.resources import (
+    ENDPOINT_SLICE,
+    KNOWN,
+    NETWORK_POLICY,
+    POD,
+    SERVICE,
+    SERVICE_ACCOUNT,
+)
+from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One Service that the suspect served: how many pods serve now, and how many are asked for (None: not known)."""
+
+    service: str
+    ready: int
+    desired: int | None
+    replacements: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the rows depend on. ``pod`` is the suspect as it was found, ``live`` as it is (None: gone).
+
+    ``token_refused`` is True when a canary token, bound to the same pod, was refused after it had been accepted.
+    """
+
+    pod: Json
+    live: Json | None
+    isolation: Isolation | None
+    siblings: Siblings | None
+    siblings_unread: str
+    account: Json | None
+    controller: str
+    serving: tuple[Serving, ...]
+    token_refused: bool
+    at: datetime
+
+
+def gather(
+    cluster: Cluster, pod: Json, target: ObjectRef, *, since: datetime, token_refused: bool, pool: ThreadPoolExecutor
+) -> Facts:
+    """Read live state. Pods of the controller that were created after ``since`` count as replacements.
+
+    Raises PlatformError when the pod, the policies or the Services cannot be read: then nothing can be said.
+    """
+    namespace = target.namespace
+    live_future = pool.submit(cluster.find, POD, namespace, target.name)
+    policies_future = pool.submit(cluster.list, NETWORK_POLICY, namespace)
+    siblings_future = pool.submit(read_siblings, cluster, pod)
+    account_future = pool.submit(cluster.find, SERVICE_ACCOUNT, namespace, service_account(pod))
+    serving_future = pool.submit(_serving, cluster, pod, since)
+    live = live_future.result()
+    if live is not None and live["metadata"]["uid"] != target.uid:
+        live = None
+    isolation = evaluate(live, policies_future.result()) if live is not None else None
+    siblings, unread = None, ""
+    try:
+        siblings = siblings_future.result()
+    except PlatformError as error:
+        unread = str(error)
+    try:
+        account = account_future.result()
+    except PlatformError:
+        account = None
+    controller = owners.controller_of(pod)
+    return Facts(
+        pod=pod,
+        live=live,
+        isolation=isolation,
+        siblings=siblings,
+        siblings_unread=unread,
+        account=account,
+        controller=f"{controller['kind']} {controller['name']}" if controller else "",
+        serving=serving_future.result(),
+        token_refused=token_refused,
+        at=datetime.now(UTC),
+    )
+
+
+def _serving(cluster: Cluster, pod: Json, since: datetime) -> tuple[Serving, ...]:
+    namespace, reference = pod["metadata"]["namespace"], owners.controller_of(pod)
+    desired, newer = None, frozenset[str]()
+    if reference is not None:
+        desired = _desired(cluster, namespace, reference)
+        newer = _replacements(cluster, namespace, reference, since)
+    slices = cluster.list(ENDPOINT_SLICE, namespace)
+    found = []
+    for service in serving.services_of(pod, cluster.list(SERVICE, namespace)):
+        name = service["metadata"]["name"]
+        ready = serving.ready_endpoints(name, slices) - {pod["metadata"]["uid"]}
+        found.append(Serving(name, len(ready), desired, len(ready & newer)))
+    return tuple(found)
+
+
+def _desired(cluster: Cluster, namespace: str, reference: Json) -> int | None:
+    resource = KNOWN.get((reference["apiVersion"], reference["kind"]))
+    controller = cluster.find(resource, namespace, reference["name"]) if resource else None
+    replicas = ((controller or {}).get("spec") or {}).get("replicas")
+    return int(replicas) if replicas is not None else None
+
+
+def _replacements(cluster: Cluster, namespace: str, reference: Json, since: datetime) -> frozenset[str]:
+    # The server's clock writes whole seconds and may differ from ours by as much.
+    earliest = since.timestamp() - 1 + (cluster.clock_offset_ms or 0) / 1000
+    return frozenset(
+        other["metadata"]["uid"]
+        for other in cluster.list(POD, namespace)
+        if (owners.controller_of(other) or {}).get("uid") == reference["uid"]
+        and datetime.fromisoformat(other["metadata"]["creationTimestamp"]).timestamp() >= earliest
+    )

@@ -1,0 +1,223 @@
+"""The rows of the residual-access statement for one pod (pure).
+
+Each row says what is known, how well, and what would show more. Computed alone never makes a row dead: policies that
+deny everything are worth what the network plugin makes of them. Once the kubelet has confirmed that the pod is gone,
+its network is gone with it, and that is an observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ringfence.access.facts import Facts
+from ringfence.model.access import AccessPath, PathState
+from ringfence.model.base import Json
+from ringfence.model.proof import Level
+from ringfence.platform.kubernetes import pods
+from ringfence.platform.kubernetes.policies import Direction
+from ringfence.platform.kubernetes.selectors import printable
+
+_GONE = "the pod is gone: the kubelet let its object go only after its containers had ended"
+_SHOW = 5
+
+
+def rows(facts: Facts) -> tuple[AccessPath, ...]:
+    """The statement, most urgent ways first."""
+    return tuple(
+        row
+        for part in (_network, _established, _dns, _token, _cloud, _siblings, _replacement, _node)
+        for row in part(facts)
+    )
+
+
+def _network(facts: Facts) -> Iterator[AccessPath]:
+    for direction, word in ((Direction.EGRESS, "out of"), (Direction.INGRESS, "into")):
+        path, title = f"network.{direction.value.lower()}", f"New connections {word} the pod"
+        if facts.live is None:
+            yield _dead(facts, path, title, _GONE)
+        elif facts.isolation is None or facts.isolation.host_network:
+            yield _alive(facts, path, title, "the pod is on its node's network: no NetworkPolicy governs it")
+        elif facts.isolation.shut(direction):
+            yield _unseen(
+                facts,
+                path,
+                title,
+                Level.COMPUTED,
+                "every policy that selects the pod was read back, and none allows it; not proven on packets",
+                "a canary that tries the fence, or the network plugin's drop counter",
+            )
+        else:
+            openings = "; ".join(opening.summary for opening in facts.isolation.opens(direction)[:_SHOW])
+            yield _alive(facts, path, title, openings or "no policy isolates the pod in this direction")
+
+
+def _established(facts: Facts) -> Iterator[AccessPath]:
+    path, title = "network.established", "Connections that were open before the cut"
+    if facts.live is None:
+        yield _dead(facts, path, title, _GONE)
+        return
+    yield _alive(
+        facts,
+        path,
+        title,
+        "whether policies cut open connections is up to the network plugin, and the API shows none of them",
+        until="both ends keep it, or the pod is deleted",
+        retest="flow logs of the network plugin, or the pod's deletion",
+        level=Level.NONE,
+    )
+
+
+def _dns(facts: Facts) -> Iterator[AccessPath]:
+    path, title = "network.dns", "DNS queries, which carry data out as well"
+    if facts.live is None:
+        yield _dead(facts, path, title, _GONE)
+    elif facts.isolation is None or facts.isolation.host_network or facts.isolation.allows_dns():
+        yield _alive(facts, path, title, "port 53 is open for the pod")
+    else:
+        yield _unseen(
+            facts,
+            path,
+            title,
+            Level.COMPUTED,
+            "no policy allows the pod port 53 any more; a resolver on its own node is out of any policy's reach",
+            "a canary's query",
+        )
+
+
+def _token(facts: Facts) -> Iterator[AccessPath]:
+    path, title = "identity.kubernetes", "The pod's Kubernetes token"
+    account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
+    legacy = "tokens in Secrets, which Ringfence does not read, would live on"
+    if facts.live is not None:
+        if pods.mounts_token(facts.pod):
+            yield _alive(
+                facts,
+                path,
+                title,
+                f"a token of {account} is mounted in the pod and works from anywhere that reaches the API server",
+                until="the pod or its account is deleted; by its own expiry only after up to a year",
+                retest="ringfence eradicate, then a token bound to the same pod is tried",
+            )
+        else:
+            yield _unseen(
+                facts, path, title, Level.COMPUTED, f"no token is mounted; {legacy}", "the audit log of the account"
+            )
+    elif facts.token_refused:
+        yield _dead(
+            facts,
+            path,
+            title,
+            "a canary token bound to the same pod was accepted before and is refused (401) now; " + legacy,
+            level=Level.PROVEN,
+        )
+    else:
+        yield _unseen(
+            facts,
+            path,
+            title,
+            Level.COMPUTED,
+            f"the API server refuses tokens of a deleted pod within about a minute; not tried here; {legacy}",
+            "a canary token bound to the pod (needs create on serviceaccounts/token)",
+        )
+
+
+def _cloud(facts: Facts) -> Iterator[AccessPath]:
+    if role := pods.cloud_identity(facts.pod, facts.account):
+        yield _alive(
+            facts,
+            "identity.cloud",
+            "Cloud credentials that the pod could take",
+            f"the pod could take {role}; sessions that it took live on without the pod",
+            until="the role's sessions are revoked",
+            retest="CloudTrail, by the session's access key",
+        )
+
+
+def _siblings(facts: Facts) -> Iterator[AccessPath]:
+    kinds = (
+        ("siblings.image", "Other pods that run the same image", "run the same image"),
+        ("siblings.account", "Other pods of the same service account", "use the same account, each with a token"),
+    )
+    for path, title, words in kinds:
+        if facts.siblings is None:
+            yield _unseen(
+                facts, path, title, Level.NONE, f"pods could not be listed: {facts.siblings_unread}", "list on pods"
+            )
+            continue
+        found = facts.siblings.by_image if path == "siblings.image" else facts.siblings.by_account
+        narrow = facts.siblings.why_narrow if path == "siblings.image" else ""
+        if found:
+            yield _unseen(
+                facts,
+                path,
+                title,
+                Level.NONE,
+                f"{len(found)} {words}, not known to be clean: {_names(found)}",
+                "ringfence contain on each, or an investigation of their logs",
+            )
+        elif narrow:
+            yield _unseen(facts, path, title, Level.NONE, f"looked in {facts.siblings.scope}: {narrow}", "list on pods")
+        else:
+            yield _dead(facts, path, title, f"the API server lists none in {facts.siblings.scope}")
+
+
+def _replacement(facts: Facts) -> Iterator[AccessPath]:
+    path, title = "workload.replacement", "A replacement from the same template"
+    if not facts.controller:
+        yield _dead(facts, path, title, "the pod had no controller: nobody starts another")
+        return
+    yield _alive(
+        facts,
+        path,
+        title,
+        f"{facts.controller} starts pods from the same image and template, with the same hole",
+        until="the image or the template is fixed",
+    )
+
+
+def _node(facts: Facts) -> Iterator[AccessPath]:
+    path, title = "node", "The pod's node"
+    reach = pods.node_access(facts.pod)
+    name = printable(str(facts.pod["spec"].get("nodeName", "")) or "unscheduled")
+    if reach:
+        yield _alive(facts, path, title, f"{name}: " + "; ".join(reach), until="the node is inspected")
+        return
+    yield _unseen(
+        facts,
+        path,
+        title,
+        Level.COMPUTED,
+        f"{name}: nothing in the pod's specification reaches into it; no policy stops traffic between the two, "
+        "and an escape through the kernel cannot be seen from the API",
+        "an inspection of the node",
+    )
+
+
+def _names(found: tuple[Json, ...]) -> str:
+    names = [printable(f"{p['metadata']['namespace']}/{p['metadata']['name']}") for p in found[:_SHOW]]
+    return ", ".join(names) + (f" and {len(found) - _SHOW} more" if len(found) > _SHOW else "")
+
+
+def _dead(facts: Facts, path: str, title: str, why: str, *, level: Level = Level.OBSERVED) -> AccessPath:
+    return AccessPath(path=path, title=title, state=PathState.DEAD, level=level, why=why, as_of=facts.at)
+
+
+def _alive(
+    facts: Facts,
+    path: str,
+    title: str,
+    why: str,
+    *,
+    until: str = "",
+    retest: str = "",
+    level: Level = Level.COMPUTED,
+) -> AccessPath:
+    return AccessPath(
+        path=path, title=title, state=PathState.ALIVE, level=level, why=why, until=until, retest=retest, as_of=facts.at
+    )
+
+
+def _unseen(facts: Facts, path: str, title: str, level: Level, why: str, retest: str) -> AccessPath:
+    return AccessPath(
+        path=path, title=title, state=PathState.UNSEEN, level=level, why=why, retest=retest, as_of=facts.at
+    )

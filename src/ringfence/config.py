@@ -1,0 +1,167 @@
+"""The configuration: one YAML file, every key known, every default usable.
+
+Looked for in ``--config``, ``$RINGFENCE_CONFIG``, ``~/.config/ringfence/config.yaml``; none of them is needed. Keys may
+be set in the environment too (``RINGFENCE_VAULT__PATH``). An unknown key is an error that names file and key.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ringfence.errors import ConfigError
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ringfence"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClusterSection(_Section):
+    """How the cluster is reached. ``kubeconfig`` and ``context`` default to kubectl's."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+
+
+class StoreSection(_Section):
+    """``url`` is an SQLAlchemy URL."""
+
+    url: str = Field(default_factory=lambda: f"sqlite:///{_state_home() / 'ringfence.db'}")
+
+
+class VaultSection(_Section):
+    """The folder of evidence and sealed bundles."""
+
+    path: Path = Field(default_factory=lambda: _state_home() / "vault")
+
+
+class SigningSection(_Section):
+    """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none."""
+
+    key: Path = Field(default_factory=lambda: _state_home() / "keys" / "seal.pem")
+
+
+class ContainmentSection(_Section):
+    """``serving_floor``: ready pods that each Service keeps; below it the operator is asked.
+
+    ``pre_cut_wait_ms``: how long at most the cut waits for log streams to open. ``seal_max_age_seconds``: how old a
+    seal may be for a destructive step. ``delete_wait_seconds``: how long to wait for a deleted pod to be gone.
+    """
+
+    serving_floor: int = Field(default=1, ge=0)
+    pre_cut_wait_ms: int = Field(default=200, ge=0, le=200)
+    seal_max_age_seconds: int = Field(default=900, gt=0)
+    delete_wait_seconds: int = Field(default=90, gt=0)
+    token_canary: bool = True
+
+
+class ProtectedSection(_Section):
+    """What no playbook and no command may touch."""
+
+    namespaces: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease", "ringfence")
+    label: str = "ringfence.dev/protected"
+
+
+class Contact(_Section):
+    """Whom to call; printed in reports."""
+
+    role: str
+    name: str
+    reach: str
+
+
+class Config(BaseSettings):
+    """The whole file."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="RINGFENCE_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    cluster: ClusterSection = ClusterSection()
+    store: StoreSection = Field(default_factory=StoreSection)
+    vault: VaultSection = Field(default_factory=VaultSection)
+    signing: SigningSection = Field(default_factory=SigningSection)
+    containment: ContainmentSection = ContainmentSection()
+    protected: ProtectedSection = ProtectedSection()
+    contacts: tuple[Contact, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file (which comes in as the initial values)."""
+        return env_settings, init_settings
+
+
+def default_path() -> Path:
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "ringfence" / "config.yaml"
+
+
+def load(path: Path | None = None) -> Config:
+    """Read the configuration. Raises ConfigError that names the file and every wrong key at once."""
+    named = path or (Path(os.environ["RINGFENCE_CONFIG"]) if os.environ.get("RINGFENCE_CONFIG") else None)
+    file = named or default_path()
+    if named is None and not file.exists():
+        return _validate({}, "the environment (RINGFENCE_…)")
+    return _validate(_read(file), str(file))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"the configuration {file} cannot be read",
+            location=str(file),
+            why=error.strerror or str(error),
+            next_step="correct --config or RINGFENCE_CONFIG",
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the configuration {file} is not YAML", location=str(file), why=str(error), next_step="correct the file"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(
+            f"the configuration {file} is not a mapping",
+            location=str(file),
+            why=f"it is a {type(content).__name__}",
+            next_step="see docs/reference/configuration.md",
+        )
+    return content
+
+
+def _validate(content: dict[str, Any], where: str) -> Config:
+    try:
+        return Config(**content)
+    except ValidationError as error:
+        problems = [(".".join(map(str, problem["loc"])), _words(problem)) for problem in error.errors()]
+        raise ConfigError(
+            f"the configuration in {where} has {len(problems)} wrong key{'s' if len(problems) > 1 else ''}",
+            location=f"{where}: {problems[0][0]}",
+            why="; ".join(f"{key}: {words}" for key, words in problems),
+            next_step="see docs/reference/configuration.md",
+        ) from error
+
+
+def _words(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "no such key"
+    return str(problem["msg"])

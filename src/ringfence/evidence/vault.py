@@ -1,0 +1,52 @@
+"""The vault: a local folder per incident with content-addressed blobs and sealed bundles. Nothing is rewritten."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ringfence.errors import VaultError
+from ringfence.seal.blob import BlobFolder
+
+
+class Vault:
+    """``root``/INC-7/blobs/… and ``root``/INC-7/INC-7-seal-1.tar, readable by their owner only."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check(self) -> None:
+        """Raise VaultError unless the vault can be written to: better before the cut than after it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def blobs(self, incident: str) -> BlobFolder:
+        """The incident's blobs; the folder is made when it is missing."""
+        folder = self.root / incident / "blobs"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise self._unusable(error) from error
+        return BlobFolder(folder)
+
+    def bundle(self, incident: str, capture: int) -> Path:
+        """Where the bundle of a capture goes. A number that is taken by an unrecorded bundle is passed over."""
+        name = f"{incident}-seal-{capture}"
+        path = self.root / incident / f"{name}.tar"
+        again = 1
+        while path.exists():
+            again += 1
+            path = self.root / incident / f"{name}.{again}.tar"
+        return path
+
+    def _unusable(self, error: OSError) -> VaultError:
+        return VaultError(
+            f"the vault at {self.root} cannot be written",
+            why=error.strerror or str(error),
+            next_step="check the folder, its owner and its space (vault.path in the configuration)",
+        )

@@ -1,0 +1,138 @@
+"""What customers will feel when a pod leaves (pure): ready endpoints, replacement, quota, disruption budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+
+from lightkube.utils.quantity import parse_quantity
+
+from ringfence.model.base import Json
+from ringfence.model.plan import Impact, ServiceImpact
+from ringfence.platform.kubernetes.pods import is_ready
+from ringfence.platform.kubernetes.selectors import matches, matches_map
+from ringfence.platform.kubernetes.surroundings import Surroundings
+
+_SERVICE_LABEL = "kubernetes.io/service-name"
+_REPLACING = frozenset({"ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"})
+
+
+def services_of(pod: Json, services: Iterable[Json]) -> tuple[Json, ...]:
+    """The Services whose selector matches the pod's labels. A Service without one selects nothing."""
+    labels = pod["metadata"].get("labels") or {}
+    return tuple(s for s in services if matches_map((s.get("spec") or {}).get("selector") or {}, labels))
+
+
+def ready_endpoints(service: str, slices: Iterable[Json]) -> frozenset[str]:
+    """The uids of the pods that a Service sends traffic to now (``ready`` unset means ready, by the API's word)."""
+    return frozenset(
+        str((endpoint.get("targetRef") or {}).get("uid", endpoint.get("addresses")))
+        for endpoint_slice in slices
+        if (endpoint_slice["metadata"].get("labels") or {}).get(_SERVICE_LABEL) == service
+        for endpoint in endpoint_slice.get("endpoints") or ()
+        if (endpoint.get("conditions") or {}).get("ready") in (None, True)
+    )
+
+
+def detach_impact(around: Surroundings, floor: int) -> Impact:
+    """The blast radius of taking the pod out of its controller and its Services.
+
+    ``floor`` is the number of ready endpoints that each Service keeps at least; a PodDisruptionBudget with
+    ``minAvailable`` in numbers raises it.
+    """
+    pod = around.pod
+    uid = pod["metadata"]["uid"]
+    expected, words = replacement(around)
+    budgets, minimum = _budgets(pod, around.disruption_budgets)
+    impacts = []
+    for service in services_of(pod, around.services):
+        name = service["metadata"]["name"]
+        ready = ready_endpoints(name, around.endpoint_slices)
+        after = ready - {uid}
+        impacts.append(
+            ServiceImpact(
+                service=name,
+                ready_before=len(ready),
+                ready_after=len(after),
+                ready_with_replacement=len(after) + (1 if expected and is_ready(pod) else 0),
+                floor=max(floor, minimum),
+            )
+        )
+    return Impact(
+        pods=1,
+        services=tuple(impacts),
+        replacement=words,
+        replacement_expected=expected,
+        disruption_budgets=budgets,
+    )
+
+
+def replacement(around: Surroundings) -> tuple[bool, str]:
+    """Whether somebody starts a replacement once the pod is detached, and who, or why nobody does."""
+    controller = around.controller
+    if controller is None:
+        return False, "nobody: the pod has no controller"
+    kind, name = controller.ref.kind, controller.ref.name
+    if kind not in _REPLACING:
+        return False, f"not known: its controller is a {kind}"
+    if controller.obj is None:
+        return False, f"not known: {kind} {name} could not be read ({controller.why})"
+    desired = (controller.obj.get("spec") or {}).get("replicas")
+    if desired == 0:
+        return False, f"nobody: {kind} {name} is scaled to 0"
+    short = quota_shortfall(around.pod, around.quotas)
+    if short:
+        return False, f"{kind} {name} would, but the quota is used up: {short}"
+    return True, f"{kind} {name} starts one from the same template"
+
+
+def quota_shortfall(pod: Json, quotas: Iterable[Json]) -> str:
+    """Why a second pod like this one does not fit beside it (the detached one keeps counting); empty when it does.
+
+    Quotas with scopes are counted as if they applied: rather a warning too many.
+    """
+    need = {**_requests(pod), "pods": Decimal(1), "count/pods": Decimal(1)}
+    for quota in quotas:
+        status = quota.get("status") or {}
+        hard, used = status.get("hard") or {}, status.get("used") or {}
+        for key, limit in hard.items():
+            wanted = need.get({"cpu": "requests.cpu", "memory": "requests.memory"}.get(key, key))
+            if wanted and _quantity(used.get(key, "0")) + wanted > _quantity(limit):
+                return f"{quota['metadata']['name']} allows {key} {limit}, {used.get(key, '0')} in use"
+    return ""
+
+
+def _requests(pod: Json) -> dict[str, Decimal]:
+    """Requests and limits as a quota counts them: the sum of the containers, or the largest init container."""
+    totals: dict[str, Decimal] = {}
+    for part in ("requests", "limits"):
+        for resource in ("cpu", "memory", "ephemeral-storage"):
+
+            def of(container: Json, part: str = part, resource: str = resource) -> Decimal:
+                return _quantity(((container.get("resources") or {}).get(part) or {}).get(resource, "0"))
+
+            running = sum((of(c) for c in pod["spec"].get("containers") or ()), Decimal(0))
+            starting = max((of(c) for c in pod["spec"].get("initContainers") or ()), default=Decimal(0))
+            totals[f"{part}.{resource}"] = max(running, starting)
+    return totals
+
+
+def _budgets(pod: Json, budgets: Iterable[Json]) -> tuple[tuple[str, ...], int]:
+    labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    words, minimum = [], 0
+    for budget in budgets:
+        spec = budget.get("spec") or {}
+        if not matches(spec.get("selector"), labels):
+            continue
+        allowed = (budget.get("status") or {}).get("disruptionsAllowed", 0)
+        words.append(f"{budget['metadata']['name']}: {allowed} disruptions allowed")
+        if isinstance(spec.get("minAvailable"), int):
+            minimum = max(minimum, spec["minAvailable"])
+    return tuple(words), minimum
+
+
+def _quantity(text: object) -> Decimal:
+    try:
+        return parse_quantity(str(text)) or Decimal(0)
+    except (ValueError, InvalidOperation):
+        return Decimal(0)

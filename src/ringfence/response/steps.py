@@ -1,0 +1,168 @@
+"""Carrying a plan out through the journal: intent committed, request sent, result committed, one change at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, assert_never
+
+from ringfence.actions.base import Action
+from ringfence.actions.perform import resolve
+from ringfence.errors import PlatformError
+from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
+from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import (
+    Already,
+    Applied,
+    Failed,
+    Outcome,
+    Problem,
+    Refused,
+    Skipped,
+    Unknown,
+    describe,
+)
+from ringfence.model.plan import Change, Plan
+from ringfence.model.proof import Level, Proof
+from ringfence.model.timeline import PlanMade, Refusal, StepFinished
+from ringfence.response.context import Context, now
+from ringfence.store import journal, timeline
+
+
+class StepResult(NamedTuple):
+    """What became of a step, how well it is shown, and its journal."""
+
+    outcome: Outcome
+    proof: Proof
+    records: tuple[ChangeRecord, ...]
+
+
+def is_done(outcome: Outcome) -> bool:
+    """Whether the wanted state holds: applied by us, or so already. Skipped, refused and unknown are not done."""
+    match outcome:
+        case Applied() | Already():
+            return True
+        case Skipped() | Refused() | Failed() | Unknown():
+            return False
+        case _:
+            assert_never(outcome)
+
+
+def record_plan(context: Context, incident: Incident, step: str, plan: Plan) -> None:
+    event = PlanMade(
+        occurred_at=now(),
+        actor=context.actor,
+        step=step,
+        action=plan.action,
+        plan_sha256=plan.sha256(),
+        rationale=plan.rationale,
+        changes=tuple(change.effect for change in plan.changes),
+        destroys=plan.destroys,
+        impact=plan.impact,
+        caveats=plan.caveats,
+    )
+    with context.store.write() as session:
+        timeline.append(session, incident.id, event, now())
+
+
+def refuse(context: Context, incident: Incident, step: str, action: str, gate: str, reason: str) -> None:
+    """Put a refusal on the timeline."""
+    event = Refusal(occurred_at=now(), actor=context.actor, step=step, action=action, gate=gate, reason=reason)
+    with context.store.write() as session:
+        timeline.append(session, incident.id, event, now())
+
+
+def carry_out(context: Context, incident: Incident, step: str, action: Action, plan: Plan) -> StepResult:
+    """Apply every change of the plan and verify. A change that is needed and fails ends the step there."""
+    records: list[ChangeRecord] = []
+    for ordinal, change in enumerate(plan.changes):
+        record = apply_change(context, incident, step, action, ordinal, change)
+        records.append(record)
+        if change.needed and not is_done(_outcome(record)):
+            break
+    outcome = _together(plan, records)
+    proof = _verify(action, plan.target, records)
+    finished = StepFinished(
+        occurred_at=now(), actor=context.actor, step=step, action=action.name, outcome=outcome, proof=proof
+    )
+    with context.store.write() as session:
+        timeline.append(session, incident.id, finished, now())
+    return StepResult(outcome, proof, tuple(records))
+
+
+def apply_change(
+    context: Context, incident: Incident, step: str, action: Action, ordinal: int, change: Change
+) -> ChangeRecord:
+    """One change through the journal. One that a former attempt left without a result is looked up, not sent again."""
+    with context.store.write() as session:
+        record = journal.intend(
+            session,
+            incident=incident.id,
+            step=step,
+            action=action.name,
+            ordinal=ordinal,
+            change=change,
+            actor=context.actor,
+            now=now(),
+        )
+    if record.outcome is not None and is_done(record.outcome):
+        return record
+    sent = now()
+    answer = action.apply(record.change, record.audit_id)
+    if isinstance(answer.outcome, Unknown):
+        answer = resolve(context.cluster, record.change)
+    with context.store.write() as session:
+        return journal.finish(
+            session, record, answer.outcome, result_uid=answer.uid, actor=context.actor, sent_at=sent, now=now()
+        )
+
+
+def reconcile(context: Context, incident: Incident) -> None:
+    """Find out what became of requests whose result was never written (we died in between): live state decides."""
+    with context.store.read() as session:
+        open_records = [r for r in journal.of_incident(session, incident.id) if r.outcome is None]
+    for record in open_records:
+        answer = resolve(context.cluster, record.change)
+        with context.store.write() as session:
+            journal.finish(
+                session, record, answer.outcome, result_uid=answer.uid, actor=context.actor, sent_at=None, now=now()
+            )
+
+
+def next_step(context: Context, incident: Incident, verb: str) -> str:
+    """The name of a new attempt of a step: contain/1, contain/2, … A fresh plan needs a journal of its own."""
+    with context.store.read() as session:
+        taken = {r.step for r in journal.of_incident(session, incident.id) if r.step.split("/")[0] == verb}
+    return f"{verb}/{len(taken) + 1}"
+
+
+def _outcome(record: ChangeRecord) -> Outcome:
+    assert record.outcome is not None
+    return record.outcome
+
+
+def _together(plan: Plan, records: Sequence[ChangeRecord]) -> Outcome:
+    """The step's outcome: the first needed change that is not done decides; others make the step partly done."""
+    for change, record in zip(plan.changes, records, strict=False):
+        if change.needed and not is_done(_outcome(record)):
+            return _outcome(record)
+    partly = [describe(_outcome(record)) for record in records if not is_done(_outcome(record))]
+    if partly:
+        problem = Problem(code="partly", what="part of the step was not done", why="; ".join(partly))
+        return Failed(problem=problem)
+    if records and all(isinstance(record.outcome, Already) for record in records):
+        return Already(reason="every change was in place")
+    return Applied()
+
+
+def _verify(action: Action, target: ObjectRef, records: Sequence[ChangeRecord]) -> Proof:
+    try:
+        return action.verify(target, records)
+    except PlatformError as error:
+        return Proof(
+            claim="the result could not be read back",
+            level=Level.REQUESTED if records and is_done(_outcome(records[-1])) else Level.NONE,
+            by="nobody",
+            at=now(),
+            why_not_higher=str(error),
+        )

@@ -1,0 +1,82 @@
+"""Custody: who did what to the evidence, when and what for, as a hash chain.
+
+An entry's hash is the SHA-256 of the canonical JSON of the entry without its ``hash``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ringfence.seal import canonical, chain
+from ringfence.seal.canonical import Count, Instant, Name, Record, Sha256
+from ringfence.seal.chain import GENESIS, Head
+
+MAX_LINE = 1 << 20
+"""Largest entry in bytes."""
+
+
+class Action(StrEnum):
+    """What was done."""
+
+    ACQUIRE = "acquire"
+    STORE = "store"
+    READ = "read"
+    EXPORT = "export"
+    VERIFY = "verify"
+    SEAL = "seal"
+    HOLD = "hold"
+    DISPOSE = "dispose"
+
+
+@dataclass(frozen=True)
+class CustodyEntry(Record):
+    """One event. ``item`` is the id of an item or a seal, ``sha256`` the bytes that were touched, if any were."""
+
+    seq: Count
+    at: Instant
+    action: Action
+    item: Name
+    actor: str
+    purpose: str
+    sha256: Sha256 | None
+    prev_hash: Sha256
+    hash: Sha256
+
+    def computed_hash(self) -> str:
+        covered = self.to_json()
+        del covered["hash"]
+        return hashlib.sha256(canonical.dumps(covered)).hexdigest()
+
+
+def append(
+    previous: CustodyEntry | Head | None,
+    *,
+    at: str,
+    action: Action,
+    item: str,
+    actor: str,
+    purpose: str,
+    sha256: str | None = None,
+) -> CustodyEntry:
+    """The entry that follows ``previous`` (None: the chain begins here). Raises FormatError for unfit values."""
+    head = GENESIS if previous is None else previous
+    unhashed = CustodyEntry(
+        seq=head.seq + 1,
+        at=at,
+        action=action,
+        item=item,
+        actor=actor,
+        purpose=purpose,
+        sha256=sha256,
+        prev_hash=head.hash,
+        hash=GENESIS.hash,
+    )
+    return CustodyEntry(**{**vars(unhashed), "hash": unhashed.computed_hash()})
+
+
+def verify_chain(entries: Iterable[CustodyEntry]) -> Head:
+    """The head of the chain. Raises Tampered, naming the first entry that does not fit."""
+    return chain.follow_all(entries, "custody.jsonl")

@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all, and never in the place of another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ringfence.errors import VaultError
+
+
+class NewFile:
+    """A file under construction. It has no name of its own until ``publish``; leaving the block without that drops it.
+
+    Raises VaultError for everything that the file system refuses.
+    """
+
+    def __init__(self, folder: Path, *, mode: int) -> None:
+        """``folder`` is where it will be published; ``mode`` its permissions then (0600 until then)."""
+        self._folder = folder
+        self._mode = mode
+        try:
+            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+        except OSError as error:
+            raise _refused(f"no file can be made in {folder}", error) from error
+        self._temporary = Path(name)
+        self.stream = os.fdopen(descriptor, "w+b")
+
+    def write(self, data: bytes) -> None:
+        try:
+            self.stream.write(data)
+        except OSError as error:
+            raise _refused(f"cannot write to {self._folder}", error) from error
+
+    def reread(self) -> BinaryIO:
+        """What was written so far, from its beginning."""
+        try:
+            self.stream.seek(0)  # writes out what is buffered
+        except OSError as error:
+            raise _refused(f"cannot write to {self._folder}", error) from error
+        return self.stream
+
+    def publish(self, path: Path) -> bool:
+        """Make it durable under its name. False, and nothing is changed, when that name is taken already."""
+        try:
+            self.stream.flush()
+            os.fchmod(self.stream.fileno(), self._mode)
+            os.fsync(self.stream.fileno())
+            # A link, unlike a rename, never replaces what is there.
+            os.link(self._temporary, path)
+            self._sync_folder()
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _refused(f"{path} cannot be written", error) from error
+        return True
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stream.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def _refused(what: str, error: OSError) -> VaultError:
+    return VaultError(
+        what,
+        why=error.strerror or str(error),
+        next_step="check free space, permissions, and that the file system supports hard links",
+    )

@@ -1,0 +1,59 @@
+"""The incident's timeline as a bundle carries it: the events' exact bytes and the chain over their digests.
+
+The formula, which the store follows when it appends::
+
+    body        = canonical JSON (RFC 8785) of the event
+    body_sha256 = SHA-256(body)
+    hash        = SHA-256(canonical JSON of {"body_sha256", "incident", "prev_hash", "seq"})
+    prev_hash   = hash of the entry before; 64 zeros for the first, whose seq is 1
+
+The chain covers ``body_sha256`` and not the body: a body can be erased by law (it is then null) without breaking the
+chain, and everybody sees that there was one. Bodies are compared as bytes; what they mean is not looked at here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ringfence.errors import Tampered
+from ringfence.seal import canonical, chain
+from ringfence.seal.canonical import Count, Name, Record, Sha256
+from ringfence.seal.chain import Head
+
+MAX_LINE = 16 << 20
+"""Largest entry in bytes."""
+
+
+@dataclass(frozen=True)
+class TimelineEntry(Record):
+    """One event. ``body`` is the text of the JSON that was hashed, byte for byte (UTF-8), or None when erased."""
+
+    incident: Name
+    seq: Count
+    body: str | None
+    body_sha256: Sha256
+    prev_hash: Sha256
+    hash: Sha256
+
+    def computed_hash(self) -> str:
+        return chain_hash(self.incident, self.seq, self.body_sha256, self.prev_hash)
+
+
+def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str:
+    """The hash of an entry, by the formula above."""
+    covered = {"incident": incident, "seq": seq, "body_sha256": body_sha256, "prev_hash": prev_hash}
+    return hashlib.sha256(canonical.dumps(covered)).hexdigest()
+
+
+def follow(head: Head, entry: TimelineEntry, incident: str) -> Head:
+    """The head after ``entry``. Raises Tampered when it does not follow, is another incident's, or has another body."""
+    after = chain.follow(head, entry, "timeline.jsonl")
+    item = f"timeline.jsonl entry {entry.seq}"
+    if entry.incident != incident:
+        raise Tampered(item, expected=f"incident {incident}", actual=entry.incident)
+    if entry.body is not None:
+        actual = hashlib.sha256(entry.body.encode()).hexdigest()
+        if actual != entry.body_sha256:
+            raise Tampered(item, expected=f"a body with sha256:{entry.body_sha256}", actual=f"sha256:{actual}")
+    return after

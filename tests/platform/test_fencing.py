@@ -1,0 +1,446 @@
+"""Cutting one pod off by policies and labels: whole clusters before, between and after the edits, judged by the oracle.
+
+Covered: the detach and the fence in place (victim shut, everybody else untouched, at every step), the way back, what a
+label change removes and reports, and the guards of each patch. How an API server takes the patches is for the lab.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringfence.platform.kubernetes import fencing
+from ringfence.platform.kubernetes.policies import PolicyError, evaluate
+from ringfence.platform.kubernetes.selectors import SelectorError
+from tests.platform.network_worlds import (
+    FENCE,
+    KEYS,
+    Grant,
+    Json,
+    Party,
+    PatchRefused,
+    World,
+    beyond_policies,
+    key,
+    labels_of,
+    oracle,
+    patched,
+    picks,
+    selectors,
+    worlds,
+)
+
+VALUE = "8f2c"
+
+
+@dataclass(frozen=True)
+class Bystanders:
+    """Other objects of the victim's namespace that select pods."""
+
+    controllers: tuple[Json, ...]
+    services: tuple[Json, ...]
+    budgets: tuple[Json, ...]
+
+
+def objects(kind: str, selector: st.SearchStrategy[Json]) -> st.SearchStrategy[tuple[Json, ...]]:
+    def named(drawn: list[Json]) -> tuple[Json, ...]:
+        return tuple(
+            {"kind": kind, "metadata": {"namespace": "bank", "name": f"{kind}-{i}"}, "spec": {"selector": s}}
+            for i, s in enumerate(drawn)
+        )
+
+    return st.lists(selector, max_size=2).map(named)
+
+
+bystanders = st.builds(
+    Bystanders,
+    objects("ReplicaSet", selectors()),
+    objects("Service", st.dictionaries(st.sampled_from(KEYS), st.just("a"), max_size=2)),
+    objects("PodDisruptionBudget", selectors()),
+)
+
+
+def victim_of(world: World) -> Json:
+    return world.pods[0]
+
+
+def detached(world: World, others: Bystanders, **options: object) -> fencing.LabelChange:
+    victim = victim_of(world)
+    return fencing.detached_labels(
+        victim["metadata"]["namespace"],
+        labels_of(victim),
+        fence_key=FENCE,
+        fence_value=VALUE,
+        controllers=others.controllers,
+        services=others.services,
+        budgets=others.budgets,
+        policies=world.policies,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def raw_selector(obj: Json) -> Json:
+    """The object's selector, a plain map as ``matchLabels``."""
+    if "kind" not in obj:
+        return obj["spec"].get("podSelector", {})
+    selector = obj["spec"]["selector"]
+    return {"matchLabels": selector} if obj["kind"] == "Service" else selector
+
+
+def positive_keys(selector: Json) -> set[str]:
+    return set(selector.get("matchLabels", {})) | {
+        e["key"] for e in selector.get("matchExpressions", []) if e["operator"] in ("In", "Exists")
+    }
+
+
+def in_place(world: World) -> fencing.LabelChange:
+    victim = victim_of(world)
+    return fencing.fenced_labels(
+        victim["metadata"]["namespace"],
+        labels_of(victim),
+        fence_key=FENCE,
+        fence_value=VALUE,
+        policies=world.policies,
+    )
+
+
+def steps(world: World, change: fencing.LabelChange) -> list[World]:
+    """The world before, and after each request of the cut in the documented order."""
+    victim = victim_of(world)
+    states = [world]
+    deny = fencing.deny_all("ringfence-8f2c", victim["metadata"]["namespace"], key=FENCE, value=VALUE, labels={})
+    states.append(states[-1].adding(deny))
+    for policy in change.to_exclude:
+        states.append(states[-1].with_policy(patched(policy, fencing.exclusion(policy, FENCE))))
+    states.append(states[-1].with_pod(patched(victim, fencing.relabel(victim, change.labels))))
+    return states
+
+
+def touching(flows: frozenset[Grant], parties: set[Party]) -> set[Grant]:
+    return {grant for grant in flows if parties & set(grant[:2])}
+
+
+def assert_cut_and_nothing_else_changed(world: World, change: fencing.LabelChange) -> None:
+    victim = victim_of(world)
+    own = {key(victim)}
+    fenced_before = {key(pod) for pod in world.pods if FENCE in labels_of(pod)}
+    before = oracle(world)
+    *between, after = [oracle(state) for state in steps(world, change)]
+    assert touching(after, own) == beyond_policies(world, victim), "the victim is not cut exactly"
+    for state in between:
+        # Until the label is on, the victim's own flows stay as they were, but those with pods that are fenced already.
+        assert touching(state, own) - touching(state, fenced_before) == (
+            touching(before, own) - touching(before, fenced_before)
+        )
+    for state in (*between, after):
+        others_before, others = before - touching(before, own), state - touching(state, own)
+        assert others - touching(others, fenced_before) == others_before - touching(others_before, fenced_before)
+        assert others <= others_before, "a pod that was fenced earlier gained a flow"
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(fenced_before=True), bystanders)
+def test_a_detach_cuts_the_victim_and_changes_no_other_flow(world: World, others: Bystanders) -> None:
+    assert_cut_and_nothing_else_changed(world, detached(world, others))
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(fenced_before=True))
+def test_a_fence_in_place_cuts_the_victim_and_changes_no_other_flow(world: World) -> None:
+    change = in_place(world)
+    assert change.labels == {**labels_of(victim_of(world)), FENCE: VALUE}
+    assert_cut_and_nothing_else_changed(world, change)
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(fenced_before=True), bystanders)
+def test_the_evaluation_calls_a_pod_cut_exactly_when_the_exclusions_are_made(world: World, others: Bystanders) -> None:
+    change = detached(world, others)
+    states = steps(world, change)
+    victim = victim_of(states[-1])
+    assert evaluate(victim, states[-1].policies).cut
+    for skipped in change.to_exclude:
+        assert not evaluate(victim, states[-1].with_policy(skipped).policies).cut
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), bystanders, st.sets(st.sampled_from(KEYS), max_size=1))
+def test_what_still_selects_a_detached_pod_is_named(world: World, others: Bystanders, keep: set[str]) -> None:
+    victim = victim_of(world)
+    change = detached(world, others, keep=keep)
+    home = victim["metadata"]["namespace"]
+
+    def still(candidates: tuple[Json, ...]) -> tuple[str, ...]:
+        return tuple(
+            f"{obj['kind']} {obj['metadata']['name']}"
+            for obj in candidates
+            if obj["metadata"]["namespace"] == home
+            and (obj["kind"] != "Service" or obj["spec"]["selector"])
+            and picks(raw_selector(obj), dict(change.labels))
+        )
+
+    assert change.controllers == still(others.controllers)
+    assert change.services == still(others.services)
+    assert change.budgets == still(others.budgets)
+    assert change.detaches == (not change.controllers and not change.services)
+    if not keep:
+        assert not change.services, "a Service selects by labels that can be taken off"
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), bystanders, st.sets(st.sampled_from(KEYS), max_size=1))
+def test_only_labels_that_something_needs_are_removed(world: World, others: Bystanders, keep: set[str]) -> None:
+    before = labels_of(victim_of(world))
+    change = detached(world, others, keep=keep)
+    removed = {label.key: label for label in change.removed}
+    assert change.labels == {k: v for k, v in {**before, FENCE: VALUE}.items() if k not in removed}
+    assert not removed.keys() & {FENCE, *keep}
+    everything = [*others.controllers, *others.services, *others.budgets, *world.policies]
+    selector_of = {obj["metadata"]["name"]: raw_selector(obj) for obj in everything}
+    for label in change.removed:
+        assert before[label.key] == label.value
+        for name in label.needed_by:
+            assert label.key in positive_keys(selector_of[name.split()[1]])
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(), bystanders)
+def test_the_way_back_restores_every_object_exactly(world: World, others: Bystanders) -> None:
+    change = detached(world, others)
+    cut = steps(world, change)[-1]
+    victim = victim_of(cut)
+    excluded = {key(policy): policy for policy in cut.policies}
+    for original in change.to_exclude:
+        live, prior = excluded[key(original)], original["spec"].get("podSelector")
+        with pytest.raises(PolicyError, match="not to be put back yet"):
+            fencing.without_exclusion(live, FENCE, prior=prior, pods=cut.pods)
+    released = cut.with_pod(patched(victim, fencing.relabel(victim, labels_of(victim_of(world)))))
+    assert [labels_of(pod) for pod in released.pods] == [labels_of(pod) for pod in world.pods]
+    for original in change.to_exclude:
+        live, prior = excluded[key(original)], original["spec"].get("podSelector")
+        restored = patched(live, fencing.without_exclusion(live, FENCE, prior=prior, pods=released.pods))
+        assert restored == original
+        assert fencing.without_exclusion(restored, FENCE, prior=prior, pods=released.pods) == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(), bystanders)
+def test_nothing_that_is_passed_in_is_changed(world: World, others: Bystanders) -> None:
+    snapshot = copy.deepcopy((world, others))
+    steps(world, detached(world, others))
+    assert (world, others) == snapshot
+
+
+# --- single cases -------------------------------------------------------------------------------------------------
+
+
+def policy(selector: Json | None, **spec: object) -> Json:
+    return {
+        "metadata": {"namespace": "bank", "name": "allow", "uid": "u1", "resourceVersion": "7"},
+        "spec": {**({} if selector is None else {"podSelector": selector}), "egress": [{}], **spec},
+    }
+
+
+TESTS = (
+    {"op": "test", "path": "/metadata/uid", "value": "u1"},
+    {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+)
+EXPRESSION = {"key": FENCE, "operator": "DoesNotExist"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "operations"),
+    [
+        (None, [{"op": "add", "path": "/spec/podSelector", "value": {"matchExpressions": [EXPRESSION]}}]),
+        (
+            {},
+            [
+                {"op": "test", "path": "/spec/podSelector", "value": {}},
+                {"op": "replace", "path": "/spec/podSelector", "value": {"matchExpressions": [EXPRESSION]}},
+            ],
+        ),
+        (
+            {"matchLabels": {"app": "a"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]},
+            [
+                {
+                    "op": "test",
+                    "path": "/spec/podSelector",
+                    "value": {"matchLabels": {"app": "a"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]},
+                },
+                {
+                    "op": "replace",
+                    "path": "/spec/podSelector",
+                    "value": {
+                        "matchLabels": {"app": "a"},
+                        "matchExpressions": [{"key": "tier", "operator": "Exists"}, EXPRESSION],
+                    },
+                },
+            ],
+        ),
+        ({"matchExpressions": [EXPRESSION]}, None),
+    ],
+)
+def test_an_exclusion_is_one_guarded_edit_of_the_pod_selector(selector: Json | None, operations: list | None) -> None:
+    expected = () if operations is None else (*TESTS, *operations)
+    assert fencing.exclusion(policy(selector), FENCE) == expected
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"metadata": {"namespace": "bank", "name": "allow", "uid": "other", "resourceVersion": "7"}},
+        {"metadata": {"namespace": "bank", "name": "allow", "uid": "u1", "resourceVersion": "8"}},
+        {"spec": {"podSelector": {"matchLabels": {"app": "b"}}, "egress": [{}]}},
+        {"spec": {"egress": [{}]}},
+    ],
+)
+def test_an_exclusion_is_refused_by_an_object_that_moved_on(moved: Json) -> None:
+    live = policy({"matchLabels": {"app": "a"}})
+    with pytest.raises(PatchRefused):
+        patched({**live, **moved}, fencing.exclusion(live, FENCE))
+
+
+def test_a_policy_that_allows_nothing_is_not_excluded() -> None:
+    with pytest.raises(PolicyError, match="not to be excluded"):
+        fencing.exclusion(fencing.deny_all("d", "bank", key=FENCE, value=VALUE, labels={}), FENCE)
+    with pytest.raises(PolicyError, match="not to be excluded"):
+        fencing.exclusion(policy({}, policyTypes=["Ingress"]), FENCE)
+
+
+def test_a_policy_that_was_not_read_from_the_server_is_not_patched() -> None:
+    draft = policy({})
+    del draft["metadata"]["resourceVersion"]
+    with pytest.raises(PolicyError, match="cannot be patched safely"):
+        fencing.exclusion(draft, FENCE)
+
+
+def test_somebody_elses_edit_of_an_excluded_policy_is_not_overwritten() -> None:
+    live = patched(
+        policy({"matchLabels": {"app": "a"}}), fencing.exclusion(policy({"matchLabels": {"app": "a"}}), FENCE)
+    )
+    live["spec"]["podSelector"]["matchLabels"]["tier"] = "b"
+    with pytest.raises(PolicyError, match="cannot be put back") as refusal:
+        fencing.without_exclusion(live, FENCE, prior={"matchLabels": {"app": "a"}}, pods=())
+    assert "changed by somebody" in refusal.value.why
+
+
+def test_an_exclusion_stays_for_a_pod_that_another_incident_fenced() -> None:
+    excluded = patched(policy({}), fencing.exclusion(policy({}), FENCE))
+    other = {"metadata": {"namespace": "bank", "name": "web-1", "labels": {FENCE: "77aa"}}}
+    elsewhere = {"metadata": {"namespace": "shop", "name": "web-1", "labels": {FENCE: "77aa"}}}
+    with pytest.raises(PolicyError, match="not to be put back yet") as refusal:
+        fencing.without_exclusion(excluded, FENCE, prior={}, pods=(other,))
+    assert "web-1" in refusal.value.why
+    assert fencing.without_exclusion(excluded, FENCE, prior={}, pods=(elsewhere,))
+
+
+def test_the_deny_all_isolates_both_ways_and_is_nobody_elses() -> None:
+    manifest = fencing.deny_all("fence-8f2c", "bank", key=FENCE, value=VALUE, labels={"managed-by": "ringfence"})
+    assert manifest == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "fence-8f2c", "namespace": "bank", "labels": {"managed-by": "ringfence"}},
+        "spec": {"podSelector": {"matchLabels": {FENCE: VALUE}}, "policyTypes": ["Ingress", "Egress"]},
+    }
+    with pytest.raises(PolicyError, match="GitOps"):
+        fencing.deny_all("d", "bank", key=FENCE, value=VALUE, labels={"app.kubernetes.io/instance": "cards"})
+
+
+POD = {
+    "app": "cards",
+    "pod-template-hash": "7d9f",
+    "team": "payments",
+    "app.kubernetes.io/instance": "cards",
+    "version": "v3",
+}
+REPLICA_SET = {
+    "kind": "ReplicaSet",
+    "metadata": {"namespace": "bank", "name": "cards-7d9f"},
+    "spec": {"selector": {"matchLabels": {"app": "cards", "pod-template-hash": "7d9f"}}},
+}
+SERVICE = {"metadata": {"namespace": "bank", "name": "cards"}, "spec": {"selector": {"app": "cards"}}}
+FENCED = {"fence_key": FENCE, "fence_value": VALUE}
+
+
+def test_a_detach_takes_what_selectors_need_and_leaves_the_rest() -> None:
+    change = fencing.detached_labels("bank", POD, **FENCED, controllers=[REPLICA_SET], services=[SERVICE])
+    assert change.labels == {"team": "payments", "version": "v3", FENCE: VALUE}
+    assert [(label.key, label.needed_by) for label in change.removed] == [
+        ("app", ("ReplicaSet cards-7d9f", "Service cards")),
+        ("app.kubernetes.io/instance", ("GitOps tracking",)),
+        ("pod-template-hash", ("ReplicaSet cards-7d9f",)),
+    ]
+    assert change.detaches
+
+
+def test_a_label_that_admission_requires_stays_and_what_it_keeps_selected_is_named() -> None:
+    by_team = {"metadata": {"namespace": "bank", "name": "all"}, "spec": {"selector": {"team": "payments"}}}
+    change = fencing.detached_labels("bank", POD, **FENCED, services=[by_team], keep=["team"])
+    assert change.labels["team"] == "payments"
+    assert change.services == ("Service all",)
+    assert not change.detaches
+
+
+def test_a_policy_that_begins_to_match_is_told_apart() -> None:
+    begins = policy({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]})
+    always = policy({})
+    change = fencing.detached_labels("bank", POD, **FENCED, services=[SERVICE], policies=[begins, always])
+    assert change.to_exclude == (begins, always)
+    assert change.newly_selecting == (begins,)
+
+
+def test_a_removal_that_makes_a_further_selector_match_is_followed_up() -> None:
+    """Without ``app`` a second policy begins to match; it needs ``version``, so that goes too."""
+    second = policy(
+        {"matchLabels": {"version": "v3"}, "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}
+    )
+    change = fencing.detached_labels("bank", POD, **FENCED, services=[SERVICE], policies=[second])
+    assert "version" not in change.labels
+    assert change.to_exclude == ()
+
+
+def test_a_controller_with_a_broader_selector_would_adopt_the_orphan_and_is_named() -> None:
+    broad = {
+        "kind": "ReplicaSet",
+        "metadata": {"namespace": "bank", "name": "stray"},
+        "spec": {"selector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["x"]}]}},
+    }
+    change = fencing.detached_labels("bank", POD, **FENCED, controllers=[REPLICA_SET, broad])
+    assert change.controllers == ("ReplicaSet stray",)
+    assert not change.detaches
+
+
+def test_a_replication_controller_selects_by_a_plain_map() -> None:
+    legacy = {**SERVICE, "kind": "ReplicationController"}
+    change = fencing.detached_labels("bank", {"app": "cards"}, **FENCED, controllers=[legacy])
+    assert change.labels == {FENCE: VALUE}
+    with pytest.raises(SelectorError, match="controller cards cannot be read"):
+        fencing.detached_labels("bank", {"app": "cards"}, **FENCED, controllers=[SERVICE])
+
+
+def test_a_policy_planted_on_the_fence_label_is_to_be_excluded() -> None:
+    planted = policy({"matchExpressions": [{"key": FENCE, "operator": "Exists"}]})
+    change = fencing.fenced_labels("bank", POD, **FENCED, policies=[planted])
+    assert change.to_exclude == change.newly_selecting == (planted,)
+    closed = patched(planted, fencing.exclusion(planted, FENCE))
+    assert fencing.fenced_labels("bank", POD, **FENCED, policies=[closed]).to_exclude == ()
+
+
+def test_a_relabel_is_guarded_by_the_labels_it_was_made_for() -> None:
+    pod = {"metadata": {"uid": "p1", "resourceVersion": "5", "labels": {"app": "a"}}}
+    assert fencing.relabel(pod, {FENCE: VALUE}) == (
+        {"op": "test", "path": "/metadata/uid", "value": "p1"},
+        {"op": "test", "path": "/metadata/labels", "value": {"app": "a"}},
+        {"op": "replace", "path": "/metadata/labels", "value": {FENCE: VALUE}},
+    )
+    assert fencing.relabel(pod, {"app": "a"}) == ()
+    bare = {"metadata": {"uid": "p1", "resourceVersion": "5"}}
+    assert fencing.relabel(bare, {FENCE: VALUE}) == (
+        {"op": "test", "path": "/metadata/uid", "value": "p1"},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "5"},
+        {"op": "add", "path": "/metadata/labels", "value": {FENCE: VALUE}},
+    )
