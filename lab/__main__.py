@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from lab import layout, lifecycle, packages, programs
+from lab import attack, layout, lifecycle, packages, programs
 from lab.errors import LabError, UnsupportedMachine
 from lab.layout import Lab
 
@@ -70,8 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
             healthy = content["api_ready"] and content["node_ready"] and all(content["parts"].values())
             return 0 if healthy else EXIT_FAILED
         case "attack":
-            from lab import attack
-
             return attack.main(_existing(arguments.name), arguments.arguments)
         case "kubeconfig":
             print(_existing(arguments.name).kubeconfig)

@@ -17,6 +17,7 @@ CUSTOMERS = 500
 # Bounds that keep a forgotten customer from running on.
 LONGEST_SECONDS = 1_800.0
 MOST_REQUESTS = 200_000
+MOST_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Summary:
 class Customer:
     """Calls ``URL/overview/N`` every ``interval`` seconds, each time over a new connection, until ``stop``.
 
-    ``threads`` requests may be under way at once, so one that hangs (2 s at most) does not hide the others. Ends by
-    itself after half an hour or 200,000 requests. Also a context manager.
+    Requests that hang (2 s for each step) do not delay the next ones, so an outage does not hide itself by making the
+    customer ask less often. Ends by itself after half an hour or 200,000 requests. Also a context manager.
     """
 
-    def __init__(self, url: str, interval: float = 0.05, *, threads: int = 4) -> None:
+    def __init__(self, url: str, interval: float = 0.05) -> None:
         address = urlsplit(url)
         if address.scheme != "http" or not address.hostname:
             raise ValueError(f"{url!r} is not an http:// URL with a host")
@@ -69,7 +70,8 @@ class Customer:
         self._calls: deque[Call] = deque()
         self._turns = itertools.count()
         self._begun = time.monotonic()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        at_once = min(MOST_THREADS, 1 + math.ceil(TIMEOUT / interval))
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(at_once)]
         for thread in self._threads:
             thread.start()
 

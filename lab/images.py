@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import json
+import platform
 import subprocess
 import tarfile
 import tempfile
@@ -27,6 +28,9 @@ PYTHON = "ringfence.local/python:1"
 BANK = "ringfence.local/bank:1"
 DNS = "ringfence.local/dns:1"
 ALL = (PAUSE, PYTHON, BANK, DNS)
+
+# The kernel's names of machines → those of images (Go's).
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 # Label of an image in containerd: the hash of what it was made from.
 INPUTS_LABEL = "ringfence.local/inputs"
@@ -151,9 +155,8 @@ def build(image: Image, folder: Path | None = None) -> Built:
 # --- the tar ---------------------------------------------------------------------
 def _write_image(image: Image, target: tempfile._TemporaryFileWrapper[bytes]) -> str:
     layers = [_layer_tar(layer) for layer in image.layers]
-    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
     configuration = {
-        "architecture": architecture.stdout.strip(),
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {
             "Entrypoint": list(image.entrypoint),

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import files
+
 DEFAULT_NAME = "ringfence"
 STATE_ROOT = Path("/var/lib/ringfence-lab")
 MAX_LABS = 50
@@ -178,5 +180,5 @@ def claim(name: str = DEFAULT_NAME) -> Lab:
             raise SystemExit(f"{MAX_LABS} labs exist below {STATE_ROOT}: take one down first")
         lab = Lab(name, index)
         lab.state.mkdir(mode=0o755, exist_ok=True)
-        (lab.state / "index").write_text(str(index))
+        files.write(lab.state / "index", str(index))  # Whole or not at all: it is what makes this a lab.
         return lab

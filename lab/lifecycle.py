@@ -18,7 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import api, certificates, cgroups, controlplane, layout, network, node, packages, processes, programs
+from lab import (
+    api,
+    attacker,
+    bank,
+    certificates,
+    cgroups,
+    controlplane,
+    dns,
+    images,
+    layout,
+    network,
+    node,
+    packages,
+    processes,
+    programs,
+)
 from lab.enforcer import status as enforcer_status
 from lab.errors import LabError, UnsupportedMachine
 from lab.layout import Lab
@@ -105,7 +120,7 @@ def status(lab: Lab) -> dict[str, Any]:
     on_node = node.running_programs(lab)
     parts |= {program: on_node.get(program) for program in node.PROGRAMS}
     parts |= {path.stem: processes.running(lab, path.stem) for path in sorted(lab.pids.glob("*.json"))}
-    del parts[node.INIT]
+    parts.pop(node.INIT, None)  # Its three programs say it.
     pods = api.get(lab, "/api/v1/pods")
     wanted = [pod for pod in pods["items"] if pod["status"].get("phase") != "Succeeded"] if pods else []
     return {
@@ -136,9 +151,9 @@ def _start_cluster(lab: Lab) -> None:
 
 
 def _start_bank(lab: Lab, flows: str) -> None:
-    from lab import attacker, bank, dns, images
-
-    images.ensure(lab)
+    with step("images") as remarks:
+        imported = images.ensure(lab)
+        remarks.append(f"{len(imported)} imported" if imported else "all there")
     with step("network policy enforcer") as remarks:
         processes.ensure(lab, _enforcer(lab, flows))
         _wait_enforcing(lab)

@@ -65,7 +65,7 @@ def ensure(lab: Lab) -> None:
     for name, target in FOLDERS.items():
         (lab.state / name).mkdir(exist_ok=True)
         _make_mount_point(Path(target))
-    for folder in (lab.dns_hosts, lab.attacker, lab.registries, lab.logs):
+    for folder in (lab.dns_hosts, lab.registries, lab.logs):
         folder.mkdir(exist_ok=True)
     _write_configuration(lab)
     specification = lab.configuration / "node.json"
@@ -75,12 +75,12 @@ def ensure(lab: Lab) -> None:
     for file in sorted((lab.configuration / "node").rglob("*")):
         if file.is_file():
             configuration.update(file.read_bytes())
-    if processes.running(lab, INIT) is None:
-        # Of a node that was killed, frozen pods still live.
-        cgroups.thaw(lab)
+    daemon = _daemon(specification, lab, configuration.hexdigest())
+    if not processes.is_current(lab, daemon):
+        stop(lab)
         cgroups.wait_empty(lab)
         lab.containerd_socket.unlink(missing_ok=True)  # A dead containerd's: kubelet would not wait for the new one.
-    processes.ensure(lab, _daemon(specification, lab, configuration.hexdigest()))
+    processes.ensure(lab, daemon)
 
 
 def stop(lab: Lab) -> None:

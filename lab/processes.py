@@ -90,17 +90,21 @@ def running(lab: Lab, name: str) -> int | None:
     return record.pid if record and record.alive else None
 
 
+def is_current(lab: Lab, daemon: Daemon) -> bool:
+    """Whether this very daemon is alive: same command, same version."""
+    record = _read(lab, daemon.name)
+    return record is not None and record.alive and record.fingerprint == daemon.fingerprint
+
+
 def ensure(lab: Lab, daemon: Daemon) -> bool:
     """Starts the daemon unless the very same one is running; replaces it when its command or version changed.
 
     The daemon gets a session, a standard input and a log of its own, so it outlives its caller and holds none of
     the caller's files open. Returns whether it was started.
     """
-    record = _read(lab, daemon.name)
-    if record and record.alive:
-        if record.fingerprint == daemon.fingerprint:
-            return False
-        stop(lab, daemon.name)
+    if is_current(lab, daemon):
+        return False
+    stop(lab, daemon.name)
     lab.pids.mkdir(exist_ok=True)
     lab.logs.mkdir(exist_ok=True)
 

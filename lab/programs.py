@@ -79,7 +79,7 @@ KUBERNETES = Part(
         f"-s -w -X {_VERSION_VARIABLES}.gitVersion={KUBERNETES_VERSION}"
         f" -X {_VERSION_VARIABLES}.gitMajor={_MAJOR} -X {_VERSION_VARIABLES}.gitMinor={_MINOR}"
     ),
-    first_time="first time about 6 min on 2 cores, downloads about 200 MB",
+    first_time="first time about 6 min on 2 cores, downloads about 150 MB",
 )
 ETCD = Part(
     name="etcd",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 from lab import network, packages, processes
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 DAEMON = "attacker"
-REPOSITORY = Path(__file__).parents[2]
+HOST = Path(__file__).with_name("host.py")
 BEACON_PORT = 443
 DNS_PORT = 53
 # No attack lives longer than this, in seconds.
@@ -48,13 +47,10 @@ def start(lab: Lab) -> None:
         LabError: it does not listen after 10 s.
     """
     lab.attacker.mkdir(mode=0o700, exist_ok=True)
-    sources = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        sources.update(file.read_bytes())
-    module = ("-m", "lab.attacker.host", "--state", str(lab.attacker), "--address", lab.attacker_address)
-    where = ("--api-url", lab.api_url_from_node, "--port", str(BEACON_PORT), "--dns-port", str(DNS_PORT))
-    argv = in_namespace(lab, *module, *where)
-    daemon = Daemon(DAEMON, argv, working_directory=REPOSITORY, version=sources.hexdigest())
+    ports = ("--port", str(BEACON_PORT), "--dns-port", str(DNS_PORT))
+    options = ("--state", str(lab.attacker), "--address", lab.attacker_address, "--api-url", lab.api_url_from_node)
+    version = hashlib.sha256(HOST.read_bytes()).hexdigest()
+    daemon = Daemon(DAEMON, in_namespace(lab, str(HOST), *options, *ports), version=version)
     if processes.ensure(lab, daemon):
         pid = processes.running(lab, DAEMON)
 
@@ -72,9 +68,9 @@ def stop(lab: Lab) -> None:
 
 
 def in_namespace(lab: Lab, *arguments: str) -> tuple[str, ...]:
-    """The command that runs this Python with ``arguments`` in the attacker's network namespace."""
+    """The command that runs the system's Python with ``arguments`` in the attacker's network namespace."""
     namespace = network.namespace_path(lab.attacker_netns)
-    return (packages.find("nsenter"), f"--net={namespace}", sys.executable, *arguments)
+    return (packages.find("nsenter"), f"--net={namespace}", packages.find("/usr/bin/python3"), *arguments)
 
 
 def victims(lab: Lab) -> set[str]:

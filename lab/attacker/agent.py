@@ -110,16 +110,16 @@ class Agent:
 
 
 def neighbours(reachable: Address) -> dict[str, Address]:
-    """Label -> address: the pods of this /24, the bank's Services by name, and the API server's Service."""
+    """Label -> address: the pods of this /24; in a cluster also the bank's Services and the API server's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(reachable)
         own = probe.getsockname()[0]
     network = ipaddress.ip_network(f"{own}/24", strict=False)
     found = {f"{host}:{SCAN_PORT}": (str(host), SCAN_PORT) for host in network.hosts() if str(host) != own}
-    for name in SERVICES:
-        with contextlib.suppress(OSError):
-            found[f"{name}:{SCAN_PORT}"] = (socket.gethostbyname(name), SCAN_PORT)
     if "KUBERNETES_SERVICE_HOST" in os.environ:
+        for name in SERVICES:
+            with contextlib.suppress(OSError):
+                found[f"{name}:{SCAN_PORT}"] = (socket.gethostbyname(name), SCAN_PORT)
         port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
         found[f"kubernetes:{port}"] = (os.environ["KUBERNETES_SERVICE_HOST"], port)
     return found

@@ -1,9 +1,8 @@
 """The attacker's host: a process in its own network namespace that serves the agent, listens, and writes down all.
 
-``python -m lab.attacker.host --state DIR --address A --port P --dns-port D --api-url URL``. Agents speak lines of JSON
-over TCP; each is answered by one line, ``{"quit": ...}``. A file ``quit/ATTACK`` in the state folder makes it answer
-that the agent must end.
-The kinds of records are described in ``records.py``.
+``python3 host.py --state DIR --address A --port P --dns-port D --api-url URL``, standard library only. Agents speak
+lines of JSON over TCP; each is answered by one line, ``{"quit": ...}``. A file ``quit/ATTACK`` in the state folder
+makes it answer that the agent must end. The kinds of records are described in ``records.py``.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.attacker.records import FILE, Record
+Record = dict[str, Any]
 
+FILE = "requests.jsonl"
 ATTACK_ID = re.compile(r"[0-9a-f]{8}")
 AGENT = Path(__file__).with_name("agent.py")
 LIFETIME = 900.0
@@ -233,10 +233,10 @@ class _Query(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         packet: bytes = self.request[0]
         source = "{}:{}".format(*self.client_address[:2])
-        self.server.record("dns", source=source, name=_query_name(packet))
+        self.server.record("dns", source=source, name=query_name(packet))
 
 
-def _query_name(packet: bytes) -> str:
+def query_name(packet: bytes) -> str:
     """The first question's name (RFC 1035, section 4.1.2), as far as the packet goes."""
     labels, position = [], 12
     while position < len(packet) and 0 < packet[position] < 64:
@@ -247,7 +247,7 @@ def _query_name(packet: bytes) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lab.attacker.host")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, required=True)

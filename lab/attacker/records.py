@@ -26,17 +26,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
+from lab.attacker import host
 from lab.layout import Lab
 
-Record = dict[str, Any]
-FILE = "requests.jsonl"
+Record = host.Record
 
 
 def records(lab: Lab, *, kind: str = "", attack: str = "", since: float = 0.0) -> Iterator[Record]:
     """The records so far, oldest first; of one kind, of one attack, not older than ``since`` (epoch seconds)."""
-    file = lab.attacker / FILE
+    file = lab.attacker / host.FILE
     if not file.exists():
         return
     with file.open() as lines:

@@ -137,7 +137,10 @@ def _wait_for_customers(url: str) -> None:
         try:
             with urllib.request.urlopen(f"{url}/overview/1", timeout=2) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            pass
+        return False
 
     wait_until(served, CUSTOMER_SECONDS, f"{url}/overview/1 to answer (do names resolve in the bank's pods?)")

@@ -99,7 +99,8 @@ class Mirrors:
             except Gone:
                 log.info("%s: resource version expired, listing again", kind.kind)
             except (ApiError, Unreachable) as error:
-                log.warning("%s: %s; what is known stays in force", kind.kind, error)
+                if delay == FIRST_RETRY:  # Once for each time that the API server goes away.
+                    log.warning("%s: %s; what is known stays in force", kind.kind, error)
                 self._stopping.wait(delay)
                 delay = min(2 * delay, LONGEST_RETRY)
 

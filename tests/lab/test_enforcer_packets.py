@@ -7,52 +7,18 @@ rules, counters that survive a replacement, a table of someone else that stays.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
+import struct
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
 
-from lab.enforcer.kernel import Kernel
-from lab.enforcer.model import ContainerPort, Object, Pod, parse_policy
-from lab.enforcer.render import SPOOFED, Flows, chain_name, chain_names, render
-from lab.enforcer.resolve import resolve
+from lab.enforcer.model import Object
+from lab.enforcer.render import SPOOFED, Flows, chain_name
+from tests.lab.router import DROPPED, GATEWAY, NODE, SERVICE, Router, answers, hears, ip, running
 
-pytestmark = pytest.mark.lab
-
-T = TypeVar("T")
-
-GATEWAY = "10.244.200.1"
-NODE = "10.99.200.2"
-SERVICE = "10.96.200.9"
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
-DROPPED = 0.25
-NAMESPACES = {"bank": {"team": "bank"}, "evil": {}}
-FOREIGN_TABLE = f"""
-table ip someone_else {{
-  chain prerouting {{
-    type nat hook prerouting priority dstnat; policy accept;
-    ip daddr {SERVICE} tcp dport 80 dnat to 10.244.200.3:8080
-    ip daddr {SERVICE} tcp dport 81 dnat to 10.244.200.2:8080
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr 10.244.200.2 ip daddr 10.244.200.2 masquerade
-  }}
-}}
-"""
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("root")]
 
 
 def policy(name: str, spec: Object) -> Object:
@@ -63,197 +29,22 @@ def everyone(*types: str, **rules: object) -> Object:
     return policy("everyone", {"podSelector": {}, "policyTypes": list(types), **rules})
 
 
-@dataclass
-class Router:
-    """A node that routes between pods ``a``, ``b`` (namespace bank) and ``c`` (namespace evil)."""
-
-    prefix: str
-    pods: dict[str, Pod]
-    flows: Flows = Flows.KEPT
-    installed: frozenset[str] = frozenset()
-    open: list[socket.socket] = field(default_factory=list)
-
-    @property
-    def node(self) -> str:
-        return f"{self.prefix}-node"
-
-    @property
-    def kernel(self) -> Kernel:
-        return Kernel(self.node)
-
-    def enforce(self, *policies: Object, flows: Flows | None = None) -> None:
-        isolations = resolve(self.pods.values(), NAMESPACES, [parse_policy(entry) for entry in policies])
-        self.kernel.replace(render(isolations, flows or self.flows, self.installed))
-        self.installed = chain_names(isolations)
-
-    def inside(self, name: str, work: Callable[[], T]) -> T:
-        """Runs ``work`` in the namespace of a pod, or of ``node``; its sockets stay there."""
-
-        def enter() -> T:
-            handle = os.open(f"/var/run/netns/{self.prefix}-{name}", os.O_RDONLY)
-            try:
-                if LIBC.setns(handle, CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "setns")
-            finally:
-                os.close(handle)
-            return work()
-
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(enter).result()
-
-    def listen(self, name: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
-        """Echoes on that port of a pod until the router goes."""
-
-        def bind() -> socket.socket:
-            found = socket.socket(socket.AF_INET, kind)
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(("0.0.0.0", port))
-            return found
-
-        server = self.inside(name, bind)
-        self.open.append(server)
-        if kind is socket.SOCK_STREAM:
-            server.listen()
-            threading.Thread(target=self._accept, args=(server,), daemon=True).start()
-        else:
-            threading.Thread(target=_echo_datagrams, args=(server,), daemon=True).start()
-
-    def _accept(self, server: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            self.open.append(connection)
-            threading.Thread(target=_echo, args=(connection,), daemon=True).start()
-
-    def connect(self, source: str, address: str, port: int) -> socket.socket | None:
-        """An open TCP connection from a pod, or None if nothing answers."""
-
-        def dial() -> socket.socket | None:
-            try:
-                return socket.create_connection((address, port), timeout=DROPPED)
-            except TimeoutError:
-                return None
-
-        found = self.inside(source, dial)
-        if found:
-            self.open.append(found)
-        return found
-
-    def reaches(self, source: str, address: str, port: int) -> bool:
-        found = self.connect(source, address, port)
-        return found is not None and answers(found)
-
-    def reaches_udp(self, source: str, address: str, port: int) -> bool:
-        client = self.inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        self.open.append(client)
-        client.settimeout(DROPPED)
-        client.connect((address, port))
-        return answers(client)
-
-    def address(self, name: str) -> str:
-        return self.pods[name].address
-
-    def dropped(self, direction: str, name: str) -> int:
-        assert direction in ("ingress", "egress")
-        return self.kernel.drops()[chain_name(direction, self.pods[name].key)].packets
-
-
-def answers(connection: socket.socket) -> bool:
-    connection.settimeout(DROPPED)
-    try:
-        connection.send(b"ping")
-        return connection.recv(16) == b"ping"
-    except TimeoutError:
-        return False
-
-
-def hears(connection: socket.socket) -> bool:
-    connection.settimeout(DROPPED)
-    try:
-        return bool(connection.recv(16))
-    except TimeoutError:
-        return False
-
-
-def _echo(connection: socket.socket) -> None:
-    try:
-        while data := connection.recv(1024):
-            connection.send(data)
-    except OSError:
-        return
-
-
-def _echo_datagrams(server: socket.socket) -> None:
-    try:
-        while True:
-            data, sender = server.recvfrom(1024)
-            server.sendto(data, sender)
-    except OSError:
-        return
+def sctp_init(source: int, destination: int) -> bytes:
+    """An SCTP packet that opens an association (RFC 9260, INIT); the kernel need not have SCTP sockets for it."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65535, 1, 1, 1)
+    header = struct.pack("!HHI", source, destination, 0)
+    checksum = 0xFFFFFFFF
+    for byte in header + bytes(4) + chunk:  # CRC32c, reflected
+        checksum ^= byte
+        for _ in range(8):
+            checksum = (checksum >> 1) ^ (0x82F63B78 if checksum & 1 else 0)
+    return header + struct.pack("<I", checksum ^ 0xFFFFFFFF) + chunk
 
 
 @pytest.fixture(scope="module")
-def built() -> Iterator[Router]:
-    prefix = f"rfenf-{os.getpid()}"
-    pods = {
-        "a": Pod("bank", "a", "uid-a", "2026-01-01T00:00:00Z", "10.244.200.2", {"app": "a"}),
-        "b": Pod(
-            "bank",
-            "b",
-            "uid-b",
-            "2026-01-01T00:00:00Z",
-            "10.244.200.3",
-            {"app": "b"},
-            (ContainerPort("http", "TCP", 8080),),
-        ),
-        "c": Pod("evil", "c", "uid-c", "2026-01-01T00:00:00Z", "10.244.200.4", {"app": "c"}),
-    }
-    router = Router(prefix, pods)
-    names = [router.node, *(f"{prefix}-{name}" for name in pods)]
-    try:
-        for name in names:
-            ip("netns", "add", name)
-            ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", router.node, "addr", "add", f"{NODE}/32", "dev", "lo")
-        subprocess.run(
-            ["nsenter", f"--net=/var/run/netns/{router.node}", "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True
-        )
-        for name, pod in pods.items():
-            ip(
-                "-n",
-                router.node,
-                "link",
-                "add",
-                f"veth{name}",
-                "type",
-                "veth",
-                "peer",
-                "eth0",
-                "netns",
-                f"{prefix}-{name}",
-            )
-            ip("-n", router.node, "addr", "add", f"{GATEWAY}/32", "dev", f"veth{name}")
-            ip("-n", router.node, "link", "set", f"veth{name}", "up")
-            ip("-n", router.node, "route", "add", f"{pod.address}/32", "dev", f"veth{name}")
-            ip("-n", f"{prefix}-{name}", "addr", "add", f"{pod.address}/32", "dev", "eth0")
-            ip("-n", f"{prefix}-{name}", "link", "set", "eth0", "up")
-            ip("-n", f"{prefix}-{name}", "route", "add", GATEWAY, "dev", "eth0")
-            ip("-n", f"{prefix}-{name}", "route", "add", "default", "via", GATEWAY)
-        router.kernel.replace(FOREIGN_TABLE)
-        for name in pods:
-            router.listen(name, 8080)
-            router.listen(name, 9000)
-            router.listen(name, 5300, socket.SOCK_DGRAM)
-        router.listen("node", 10250)
-        router.listen("node", 5300, socket.SOCK_DGRAM)
-        yield router
-    finally:
-        for found in router.open:
-            found.close()
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+def built(root: None) -> Iterator[Router]:
+    with running() as found:
+        yield found
 
 
 @pytest.fixture
@@ -281,6 +72,17 @@ def test_a_port_of_one_protocol_does_not_open_the_other(router: Router) -> None:
     router.enforce(everyone("Ingress", ingress=[{"ports": [{"port": 5300}, {"port": 9000}]}]))
     assert not router.reaches_udp("c", router.address("b"), 5300)
     assert router.reaches("c", router.address("b"), 9000)
+
+
+def test_sctp_ports_match_like_the_others(router: Router) -> None:
+    sink = router.inside("b", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP))
+    client = router.inside("c", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP))
+    router.open += [sink, client]
+    router.enforce(everyone("Ingress", ingress=[{"ports": [{"port": 9000, "protocol": "SCTP"}]}]))
+    client.sendto(sctp_init(4001, 9001), (router.address("b"), 0))
+    assert not hears(sink)
+    client.sendto(sctp_init(4001, 9000), (router.address("b"), 0))
+    assert hears(sink)
 
 
 def test_an_excluded_part_of_a_range_stays_closed(router: Router) -> None:
@@ -442,9 +244,3 @@ def test_a_listing_repeats_exactly_so_that_tampering_shows(router: Router) -> No
     assert router.kernel.listing() == listing
     router.kernel.replace("flush chain inet ringfence_lab ingress-bank/b")
     assert router.kernel.listing() != listing
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_root() -> None:
-    assert os.geteuid() == 0, "run as root: the tests make network namespaces"
-    assert Path("/var/run").is_dir()

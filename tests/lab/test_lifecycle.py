@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from lab import controlplane, images, layout, lifecycle, network, node, processes, programs
-from lab.errors import UnsupportedMachine
+from lab.__main__ import main
 from lab.layout import Lab
 from tests.lab.conftest import REPOSITORY, run_lab
 
@@ -296,7 +296,26 @@ def test_down_of_no_lab_is_no_error() -> None:
     assert "is not there" in run_lab("down", "--name", "rf-test-none").stdout
 
 
-def test_a_machine_without_root_is_told_what_to_use_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_root_is_told_what_to_use_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(UnsupportedMachine, match="ringfence --context"):
-        lifecycle.up("rf-test-none")
+    assert main(["up", "--name", "rf-test-none"]) == 2
+    assert "ringfence --context" in capsys.readouterr().err
+    assert layout.find("rf-test-none") is None
+
+
+def test_a_network_that_is_routed_elsewhere_is_refused_and_kept(root: None) -> None:
+    run_lab("down", "--name", OTHER_NAME)
+    lab = layout.claim(OTHER_NAME)
+    route = [lab.service_cidr, "dev", "lo"]
+    subprocess.run(["ip", "route", "add", *route], check=True)
+    try:
+        result = run_lab("up", "--bare", "--name", OTHER_NAME, check=False)
+        assert result.returncode == 1
+        assert f"already routes {lab.service_cidr} by lo" in result.stderr
+        run_lab("down", "--name", OTHER_NAME)
+        shown = subprocess.run(["ip", "route", "show", lab.service_cidr], capture_output=True, text=True, check=True)
+        assert "dev lo" in shown.stdout
+    finally:
+        subprocess.run(["ip", "route", "delete", *route], check=True)

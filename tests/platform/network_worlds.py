@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -203,37 +204,34 @@ def beyond_policies(world: World, victim: Json) -> set[Grant]:
 # --- strategies ---------------------------------------------------------------------------------------------------
 
 
-def label_maps(min_size: int = 0) -> st.SearchStrategy[Json]:
-    return st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), min_size=min_size, max_size=3)
+# Each building block is one draw from a list of all its forms: quick to generate, and shrinks to the first form.
 
 
-def expressions(keys: tuple[str, ...] = KEYS) -> st.SearchStrategy[Json]:
-    values = st.lists(st.sampled_from(VALUES), min_size=1, max_size=2, unique=True)
-    return st.one_of(
-        st.fixed_dictionaries(
-            {"key": st.sampled_from(keys), "operator": st.sampled_from(["In", "NotIn"]), "values": values}
-        ),
-        st.fixed_dictionaries({"key": st.sampled_from(keys), "operator": st.sampled_from(["Exists", "DoesNotExist"])}),
-    )
+def _forms_of_selectors(keys: tuple[str, ...]) -> list[Json]:
+    """The empty selector, every single requirement over ``keys``, and some pairs."""
+    equalities = [{"matchLabels": {key: "a"}} for key in keys]
+    single = [{"key": key, "operator": operator} for key in keys for operator in ("Exists", "DoesNotExist")]
+    single += [
+        {"key": key, "operator": operator, "values": values}
+        for key in keys
+        for operator in ("In", "NotIn")
+        for values in (["a"], ["b"], ["a", "b"])
+    ]
+    both = [{**labels, "matchExpressions": [one]} for labels in equalities for one in single[:4]]
+    pairs = [{"matchExpressions": [one, two]} for one, two in zip(single, single[3:], strict=False)]
+    alone = [{"matchExpressions": [one]} for one in single]
+    return [{}, *equalities, {"matchLabels": {"app": "a", "tier": "a"}}, *alone, *both, *pairs]
 
 
-def selectors(keys: tuple[str, ...] = KEYS) -> st.SearchStrategy[Json]:
-    """Mostly loose ones, so that selections happen."""
-    return st.one_of(
-        st.just({}),
-        st.fixed_dictionaries({"matchLabels": st.dictionaries(st.sampled_from(KEYS), st.just("a"), max_size=2)}),
-        st.fixed_dictionaries({"matchExpressions": st.lists(expressions(keys), min_size=1, max_size=2)}),
-        st.fixed_dictionaries(
-            {
-                "matchLabels": st.dictionaries(st.sampled_from(KEYS), st.just("a"), max_size=1),
-                "matchExpressions": st.lists(expressions(keys), max_size=1),
-            }
-        ),
-    )
-
+LABELS: list[Json] = [
+    {key: value for key, value in zip(KEYS, values, strict=True) if value}
+    for values in itertools.product(("", "a", "b"), repeat=3)
+]
+labels = st.sampled_from(LABELS)
+selectors = st.sampled_from(_forms_of_selectors(KEYS))
+maps = st.sampled_from([{}, {"app": "a"}, {"tier": "a"}, {"team": "b"}, {"app": "a", "tier": "a"}])
 
 CIDRS = ("0.0.0.0/0", "10.0.0.0/24", "10.0.0.0/30", "192.168.0.0/24", "198.51.100.0/24", "::/0", "fd00::/64")
-
 ports = st.sampled_from(
     [
         {},
@@ -248,42 +246,44 @@ ports = st.sampled_from(
         {"port": "dns", "protocol": "UDP"},
     ]
 )
-
+blocks = st.sampled_from(
+    [{"ipBlock": {"cidr": cidr}} for cidr in CIDRS]
+    + [{"ipBlock": {"cidr": CIDRS[0], "except": list(two)}} for two in itertools.combinations(CIDRS[1:5], 2)]
+    + [{"ipBlock": {"cidr": cidr, "except": [out]}} for cidr in CIDRS for out in CIDRS]
+)
 peers = st.one_of(
-    st.fixed_dictionaries({"podSelector": selectors()}),
-    st.fixed_dictionaries({"namespaceSelector": selectors()}),
-    st.fixed_dictionaries({"podSelector": selectors(), "namespaceSelector": selectors()}),
-    st.fixed_dictionaries(
-        {
-            "ipBlock": st.fixed_dictionaries(
-                {"cidr": st.sampled_from(CIDRS)},
-                optional={"except": st.lists(st.sampled_from(CIDRS[1:]), max_size=2)},
-            )
-        }
-    ),
+    st.builds(lambda pods: {"podSelector": pods}, selectors),
+    st.builds(lambda namespaces: {"namespaceSelector": namespaces}, selectors),
+    st.builds(lambda pods, namespaces: {"podSelector": pods, "namespaceSelector": namespaces}, selectors, selectors),
+    blocks,
 )
 
 
 def rules(peers_key: str) -> st.SearchStrategy[list[Json]]:
-    rule = st.fixed_dictionaries(
-        {}, optional={peers_key: st.lists(peers, max_size=2), "ports": st.lists(ports, max_size=2)}
+    """Rules that restrict something are the rule here, and the all-open ones the exception."""
+    some_peers = st.lists(peers, min_size=1, max_size=2)
+    some_ports = st.lists(ports, min_size=1, max_size=2)
+    rule = st.one_of(
+        st.builds(lambda who: {peers_key: who}, some_peers),
+        st.builds(lambda who, what: {peers_key: who, "ports": what}, some_peers, some_ports),
+        st.builds(lambda what: {"ports": what}, some_ports),
+        st.sampled_from([{}, {peers_key: [], "ports": []}]),
     )
     return st.lists(rule, max_size=2)
 
 
 @st.composite
 def policy_specs(draw: st.DrawFn) -> Json:
-    return draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "podSelector": selectors((*KEYS, FENCE)),
-                "policyTypes": st.lists(st.sampled_from(["Ingress", "Egress"]), max_size=2, unique=True),
-                "ingress": rules("from"),
-                "egress": rules("to"),
-            },
-        )
-    )
+    """Half of them select every pod; the selector of the others may speak of the fence label too."""
+    spec: Json = {"ingress": draw(rules("from"))}
+    if draw(st.booleans()):
+        spec["egress"] = draw(rules("to"))
+    if types := draw(st.sampled_from([None, [], ["Ingress"], ["Egress"], ["Ingress", "Egress"]])):
+        spec["policyTypes"] = types
+    selector = draw(st.one_of(st.sampled_from([None, {}]), st.sampled_from(_forms_of_selectors((*KEYS, FENCE)))))
+    if selector is not None:
+        spec["podSelector"] = selector
+    return copy.deepcopy(spec)
 
 
 container_ports = st.lists(
@@ -302,12 +302,12 @@ container_ports = st.lists(
 
 @st.composite
 def worlds(draw: st.DrawFn, *, fenced_before: bool = False) -> World:
-    """Two namespaces, two to four pods, up to four policies; the first pod is on the pod network.
+    """Two namespaces, two to four pods, one to four policies; the first pod is on the pod network.
 
     With ``fenced_before`` some other pods may be under a fence of their own, deny-all included.
     """
     namespaces = tuple(
-        {"metadata": {"name": name, "labels": {**draw(label_maps()), "kubernetes.io/metadata.name": name}}}
+        {"metadata": {"name": name, "labels": {**draw(labels), "kubernetes.io/metadata.name": name}}}
         for name in ("bank", "shop")
     )
     pods = []
@@ -315,9 +315,9 @@ def worlds(draw: st.DrawFn, *, fenced_before: bool = False) -> World:
         node = draw(st.sampled_from(NODES))
         host_network = index > 0 and draw(st.integers(0, 5)) == 0
         addresses = [node] if host_network else [f"10.0.0.{index + 1}", *([f"fd00::{index + 1}"] if index % 2 else [])]
-        labels = draw(label_maps())
+        own = dict(draw(labels))
         if fenced_before and index > 0 and draw(st.integers(0, 3)) == 0:
-            labels[FENCE] = "earlier"
+            own[FENCE] = "earlier"
         spec: Json = {"containers": [{"name": "main", "ports": draw(container_ports)}]}
         if draw(st.booleans()):
             spec["initContainers"] = [{"name": "proxy", "restartPolicy": "Always", "ports": draw(container_ports)}]
@@ -330,7 +330,7 @@ def worlds(draw: st.DrawFn, *, fenced_before: bool = False) -> World:
                     "name": f"pod-{index}",
                     "uid": f"pod-uid-{index}",
                     "resourceVersion": str(100 + index),
-                    **({"labels": labels} if labels else {}),
+                    **({"labels": own} if own else {}),
                 },
                 "spec": spec,
                 "status": {
@@ -351,7 +351,7 @@ def worlds(draw: st.DrawFn, *, fenced_before: bool = False) -> World:
             },
             "spec": draw(policy_specs()),
         }
-        for index in range(draw(st.integers(0, 4)))
+        for index in range(draw(st.integers(1, 4)))
     ]
     if fenced_before:
         policies += [

@@ -115,6 +115,31 @@ def test_a_named_port_is_the_destinations_name_for_it() -> None:
     assert not allows(Flow(A, ipaddress.ip_address("198.51.100.7"), 8080), [egress], (client, server), BANK)
 
 
+def test_a_port_with_two_names_answers_to_both() -> None:
+    server = pod(
+        "b",
+        "10.0.0.2",
+        containers=[{"ports": [{"name": "web", "containerPort": 80}, {"name": "api", "containerPort": 80}]}],
+    )
+    for name in ("web", "api"):
+        ingress = policy(ingress=[{"ports": [{"port": name}]}])
+        assert allows(Flow(A, B, 80), [ingress], (PODS[0], server), BANK)
+
+
+def test_an_ip_block_is_its_range_without_the_exceptions_in_either_family() -> None:
+    def reaches(address: str, cidr: str, *excepts: str) -> bool:
+        block = {"cidr": cidr, "except": list(excepts)}
+        egress = policy(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": block}]}])
+        return allows(Flow(A, ipaddress.ip_address(address), 443), [egress], PODS, BANK)
+
+    assert reaches("198.51.100.7", "0.0.0.0/0")
+    assert reaches("198.51.100.7", "0.0.0.0/0", "10.0.0.0/8", "203.0.113.0/24")
+    assert not reaches("203.0.113.9", "0.0.0.0/0", "10.0.0.0/8", "203.0.113.0/24")
+    assert not reaches("fd00::1", "0.0.0.0/0")
+    assert reaches("fd00::1", "::/0", "fd01::/16")
+    assert not reaches("198.51.100.7", "::/0")
+
+
 def test_a_namespace_whose_labels_are_needed_and_unknown_is_an_error() -> None:
     asks = policy(ingress=[{"from": [{"namespaceSelector": {"matchLabels": {"env": "prod"}}}]}])
     with pytest.raises(PolicyError, match="cannot be evaluated"):

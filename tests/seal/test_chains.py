@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.errors import Tampered
@@ -50,6 +50,7 @@ def follow_timeline(entries: list[TimelineEntry] | tuple[TimelineEntry, ...], in
     return head
 
 
+@settings(deadline=None)
 @given(chains())
 def test_an_appended_chain_verifies_and_survives_json(entries: list[CustodyEntry]) -> None:
     head = custody.verify_chain(entries)
@@ -58,6 +59,7 @@ def test_an_appended_chain_verifies_and_survives_json(entries: list[CustodyEntry
     assert again == entries
 
 
+@settings(deadline=None)
 @given(chains(smallest=1), st.data())
 def test_any_changed_field_breaks_the_chain_at_that_entry(entries: list[CustodyEntry], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(entries) - 1))
@@ -80,6 +82,7 @@ def test_any_changed_field_breaks_the_chain_at_that_entry(entries: list[CustodyE
         custody.verify_chain(entries)
 
 
+@settings(deadline=None)
 @given(chains(smallest=2), st.data())
 def test_any_removal_repetition_or_move_breaks_the_chain(entries: list[CustodyEntry], data: st.DataObject) -> None:
     head = custody.verify_chain(entries)
@@ -94,6 +97,7 @@ def test_any_removal_repetition_or_move_breaks_the_chain(entries: list[CustodyEn
     assert custody.verify_chain(entries[:-1]) != head
 
 
+@settings(deadline=None)
 @given(chains(smallest=1))
 def test_a_rewritten_chain_has_another_head(entries: list[CustodyEntry]) -> None:
     rewritten: list[CustodyEntry] = []

@@ -1,4 +1,4 @@
-"""Canonical JSON and the strict records: one spelling per value, exact types, no unknown members; the format's snapshot.
+"""Canonical JSON and the strict records: one spelling per value, exact types, no unknown members.
 
 The snapshot tests hold the bundle format, which is public: a change there needs a new version.
 """
@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.seal import canonical
@@ -25,11 +25,7 @@ from tests.seal import sample
 from tests.seal.archive import statement_of
 
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-MAX_INT, MAX_INT)
-    | st.text(st.characters(codec="utf-8"))
-    | st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | st.booleans() | st.integers(-MAX_INT, MAX_INT) | st.text(st.characters(codec="utf-8")),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abé", max_size=3), inner, max_size=4),
     max_leaves=20,
 )
@@ -37,11 +33,13 @@ values = st.recursive(
 BLOB = Blob("a" * 64, 3, "b" * 64, 5, Encoding.ZSTD)
 
 
+@settings(deadline=None)
 @given(values)
 def test_what_is_dumped_is_loaded(value: object) -> None:
     assert canonical.loads(canonical.dumps(value)) == value
 
 
+@settings(deadline=None)
 @given(values)
 def test_any_other_spelling_is_refused(value: object) -> None:
     spelled = json.dumps(value, indent=1).encode()

@@ -81,7 +81,11 @@ SPELLINGS: dict[str, Edit] = {
     "spare base64 bits": json_edit(
         lambda value: value.update(payload=last_base64_bit(value["payload"]))  # type: ignore[operator]
     ),
-    "url-safe base64": lambda data: data.replace(b"+", b"-").replace(b"/", b"_"),
+    "url-safe base64": json_edit(
+        lambda value: value["signatures"][0].update(  # type: ignore[index]
+            sig=value["signatures"][0]["sig"].replace("+", "-").replace("/", "_")  # type: ignore[index]
+        )
+    ),
     "base64 with a line break": lambda data: data.replace(b'"payload":"e', b'"payload":"\\ne'),
     "another encoding of Unicode": lambda data: data.decode().encode("utf-16"),
     "a byte order mark": lambda data: b"\xef\xbb\xbf" + data,
@@ -99,6 +103,10 @@ def test_an_envelope_has_one_spelling(bundle: bytes, examine: Examine, key: Sign
             statement["predicate"]["tool"]["version"] += "0"  # type: ignore[index]
         bundle = resealed(bundle, key, statement)
         assert examine(bundle).problems == ()
+    while name == "url-safe base64" and not {"+", "/"} & set(
+        json.loads(dict(members(bundle))["seal.json"])["signatures"][0]["sig"]
+    ):
+        bundle = resealed(bundle, key, statement_of(bundle))  # until the signature has a digit that differs
     changed = replaced(bundle, "seal.json", SPELLINGS[name])
     assert changed != bundle
     assert tampered(examine(changed)) == ["seal.json"]

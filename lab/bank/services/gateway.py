@@ -8,9 +8,9 @@ from .http import Reply, Request, Route, serve
 from .upstream import Upstream
 
 # Two tries of each fit into the two seconds that a customer waits.
-ACCOUNTS = Upstream("accounts", seconds=0.8)
-CARDS = Upstream("cards", seconds=0.8)
-LOANS = Upstream("loans", seconds=0.8)
+ACCOUNTS = Upstream("accounts", seconds=0.7)
+CARDS = Upstream("cards", seconds=0.7)
+LOANS = Upstream("loans", seconds=0.7)
 
 _pool = ThreadPoolExecutor(max_workers=32)
 

@@ -15,7 +15,6 @@ from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.policies import Isolation, evaluate
 from ringfence.platform.kubernetes.resources import (
     ENDPOINT_SLICE,
-    KNOWN,
     NETWORK_POLICY,
     POD,
     SERVICE,
@@ -56,7 +55,7 @@ class Facts:
 def gather(
     cluster: Cluster, pod: Json, target: ObjectRef, *, since: datetime, token_refused: bool, pool: ThreadPoolExecutor
 ) -> Facts:
-    """Read live state. Pods of the controller that were created after ``since`` count as replacements.
+    """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
     Raises PlatformError when the pod, the policies or the Services cannot be read: then nothing can be said.
     """
@@ -95,12 +94,10 @@ def gather(
 
 
 def _serving(cluster: Cluster, pod: Json, since: datetime) -> tuple[Serving, ...]:
-    namespace, reference = pod["metadata"]["namespace"], owners.controller_of(pod)
-    desired, newer = None, frozenset[str]()
-    if reference is not None:
-        desired = _desired(cluster, namespace, reference)
-        newer = _replacements(cluster, namespace, reference, since)
+    namespace = pod["metadata"]["namespace"]
     slices = cluster.list(ENDPOINT_SLICE, namespace)
+    newer = _created_after(cluster, namespace, since)
+    desired = _desired(cluster, pod)
     found = []
     for service in serving.services_of(pod, cluster.list(SERVICE, namespace)):
         name = service["metadata"]["name"]
@@ -109,19 +106,19 @@ def _serving(cluster: Cluster, pod: Json, since: datetime) -> tuple[Serving, ...
     return tuple(found)
 
 
-def _desired(cluster: Cluster, namespace: str, reference: Json) -> int | None:
-    resource = KNOWN.get((reference["apiVersion"], reference["kind"]))
-    controller = cluster.find(resource, namespace, reference["name"]) if resource else None
-    replicas = ((controller or {}).get("spec") or {}).get("replicas")
-    return int(replicas) if replicas is not None else None
+def _desired(cluster: Cluster, pod: Json) -> int | None:
+    """How many pods are asked for at the top of the owner chain: a Deployment's number outlives its ReplicaSets'."""
+    counts = [
+        (owner.obj.get("spec") or {}).get("replicas") for owner in owners.owner_chain(cluster, "", pod) if owner.obj
+    ]
+    return int(counts[-1]) if counts and counts[-1] is not None else None
 
 
-def _replacements(cluster: Cluster, namespace: str, reference: Json, since: datetime) -> frozenset[str]:
+def _created_after(cluster: Cluster, namespace: str, since: datetime) -> frozenset[str]:
     # The server's clock writes whole seconds and may differ from ours by as much.
     earliest = since.timestamp() - 1 + (cluster.clock_offset_ms or 0) / 1000
     return frozenset(
         other["metadata"]["uid"]
         for other in cluster.list(POD, namespace)
-        if (owners.controller_of(other) or {}).get("uid") == reference["uid"]
-        and datetime.fromisoformat(other["metadata"]["creationTimestamp"]).timestamp() >= earliest
+        if datetime.fromisoformat(other["metadata"]["creationTimestamp"]).timestamp() >= earliest
     )

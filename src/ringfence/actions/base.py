@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from ringfence.actions.perform import Answer, perform
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Refused
+from ringfence.model.permission import Permission
 from ringfence.model.plan import Change, Plan, Verb
 from ringfence.model.proof import Proof
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.surroundings import Surroundings
-
-
-class Permission(NamedTuple):
-    """An RBAC rule and the reason for it; the ClusterRole is rendered from these."""
-
-    resource: str
-    """``plural`` or ``plural/subresource``, with ``.group`` for a named API group."""
-    verbs: frozenset[str]
-    because: str
 
 
 class Action(ABC):

@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from ringfence.actions.base import Action, Permission, inverse
+from ringfence.actions.base import Action, inverse
 from ringfence.actions.perform import dry_run
 from ringfence.errors import Invalid, RingfenceError
 from ringfence.model.base import Json
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Refused
+from ringfence.model.permission import Permission
 from ringfence.model.plan import Change, Inverse, Plan, Verb
 from ringfence.model.proof import Level, Proof
 from ringfence.platform.kubernetes import fencing, pods, policies, serving

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ringfence.actions.base import Action, Permission
+from ringfence.actions.base import Action
 from ringfence.actions.network import FENCE_KEY
 from ringfence.actions.perform import dry_run
 from ringfence.errors import Invalid
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Refused
+from ringfence.model.permission import Permission
 from ringfence.model.plan import Change, Impact, Plan, Verb
 from ringfence.model.proof import Level, Proof
 from ringfence.platform.kubernetes import serving

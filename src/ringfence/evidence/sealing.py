@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy.orm import Session
-
 from ringfence import __version__
 from ringfence.evidence.vault import Vault
 from ringfence.model.base import Json, isoformat
@@ -25,7 +23,7 @@ from ringfence.seal.signing import SigningKey
 from ringfence.seal.write import write_bundle
 from ringfence.store import evidence as rows
 from ringfence.store import timeline as store_timeline
-from ringfence.store.database import Store
+from ringfence.store.database import Session, Store
 
 _TOOL = manifest.Tool(name="ringfence", version=__version__)
 _ABSENT_IS_ENOUGH = "/previous"

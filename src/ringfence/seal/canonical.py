@@ -1,8 +1,8 @@
 """The one JSON encoding (RFC 8785), and records that are strict about what they hold.
 
 Everything that is signed or hashed is JSON in its canonical form: no spaces, sorted members, one way to write each
-string and number. ``loads`` refuses any other form of the same value, so that two readers cannot disagree about it and
-no byte can change unseen.
+string and number (no member of the format is a fraction). ``loads`` refuses any other form of the same value, so that
+two readers cannot disagree about it and no byte can change unseen.
 
 A ``Record`` is a frozen dataclass that checks each field against its annotation when it is made, whoever makes it, and
 that is read from a JSON object with exactly its members.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from ringfence.errors import Tampered
+from ringfence.errors import Tampered, Unverifiable
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -83,7 +83,8 @@ def padding(size: int) -> bytes:
 class TarReader:
     """Reads a bundle front to back, once, in flat memory, and hashes every byte on the way.
 
-    The caller says which member must come next. Whatever else is there raises Tampered with the member's name.
+    The caller says which member must come next. Whatever else is there raises Tampered with the member's name; a disk
+    that cannot be read raises Unverifiable.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -158,12 +159,22 @@ class TarReader:
     def _read(self, size: int) -> bytes:
         """Up to ``size`` bytes; fewer only at the end of the file."""
         parts = []
-        while size > 0 and (part := self._stream.read(size)):
+        while size > 0 and (part := self._read_some(size)):
             self._hash.update(part)
             self.offset += len(part)
             size -= len(part)
             parts.append(part)
         return b"".join(parts)
+
+    def _read_some(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise Unverifiable(
+                "the bundle",
+                missing=f"its bytes at offset {self.offset}: {error.strerror or error}",
+                next_step="read it again, from another copy if need be",
+            ) from error
 
 
 class Member:
@@ -201,8 +212,9 @@ class Member:
 
 
 def _name_field(block: bytes) -> str:
-    """The name as text that is safe to print, cut at the first zero byte."""
-    return block[:100].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
+    """The name up to the first zero byte, as text that is safe to print: all but visible ASCII is escaped."""
+    name = block[:100].split(b"\0", 1)[0]
+    return "".join(chr(byte) if 0x20 < byte < 0x7F else f"\\x{byte:02x}" for byte in name)
 
 
 def _size_field(block: bytes) -> int:

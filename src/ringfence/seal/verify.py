@@ -88,8 +88,8 @@ class Examination:
 
     def verdict(self) -> VerifiedSeal:
         """The seal, or the first problem raised; tampering comes before what could not be checked."""
-        for problem in sorted(self.problems, key=lambda one: isinstance(one, Unverifiable)):
-            raise problem
+        if self.problems:
+            raise min(self.problems, key=lambda problem: isinstance(problem, Unverifiable))
         assert self.seal is not None
         return self.seal
 
@@ -115,9 +115,6 @@ def examine_stream(stream: BinaryIO, key: PublicKey | None) -> Examination:
         seal = _Walk(TarReader(stream), key, problems).run()
     except (Tampered, Unverifiable) as problem:
         return Examination(None, (*problems, problem), stopped=True)
-    except OSError as error:
-        unread = Unverifiable("the bundle", missing=f"its bytes: {error.strerror or error}", next_step="read it again")
-        return Examination(None, (*problems, unread), stopped=True)
     return Examination(None if problems else seal, tuple(problems), stopped=False)
 
 

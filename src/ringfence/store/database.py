@@ -140,4 +140,4 @@ def _store_error(url: sa.URL, error: Exception) -> StoreError:
     )
 
 
-__all__ = ["HEAD", "Store", "open_store", "tables"]
+__all__ = ["HEAD", "Session", "Store", "open_store", "tables"]

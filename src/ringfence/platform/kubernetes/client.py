@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +20,12 @@ from typing import Any
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from ringfence import __version__
-from ringfence.errors import ConfigError, NotFound, Unanswered
+from ringfence.errors import ConfigError, NotFound, NotSent, PlatformError, Unanswered
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes import failures
 from ringfence.platform.kubernetes.resources import Resource
@@ -33,6 +35,8 @@ _JSON_PATCH = "application/json-patch+json"
 _CHUNK = 64 * 1024
 _PAGE = 500
 _MAX_ERROR_BODY = 64 * 1024
+_CREDENTIALS = (LightkubeConfigError, httpx2.InvalidURL, subprocess.SubprocessError, OSError, ValueError, LookupError)
+"""What lightkube lets through while it makes a request ready: a token file, an exec plug-in's program or its answer."""
 
 
 def connect(kubeconfig: str | None, context: str | None, timeout_seconds: float) -> Cluster:
@@ -40,21 +44,36 @@ def connect(kubeconfig: str | None, context: str | None, timeout_seconds: float)
 
     Raises ConfigError naming the file and what is wrong in it. Sends nothing yet.
     """
-    where = kubeconfig or "the default kubeconfig"
+    where = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     try:
-        config = KubeConfig.from_file(Path(kubeconfig).expanduser()) if kubeconfig else KubeConfig.from_env()
-        single = config.get(context)
+        single = _kubeconfig(kubeconfig).get(context)
         if single is None or single.user is None:
             raise LightkubeConfigError("it has no current context with a user")
         http = Client(single, ConnectionParams(timeout=httpx2.Timeout(timeout_seconds), trust_env=False))
     except Exception as error:  # lightkube lets yaml, ssl, key and type errors of a broken file through
         raise ConfigError(
             f"no cluster can be reached with {where}",
-            location=str(where),
-            why=str(error) or type(error).__name__,
+            location=where,
+            why=f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else str(error) or repr(error),
             next_step="kubectl config get-contexts, then --kubeconfig and --context",
         ) from error
     return Cluster(http, single)
+
+
+def _kubeconfig(named: str | None) -> KubeConfig:
+    """As kubectl looks for it: the account that a pod has is the last resort, not the first."""
+    if named:
+        return KubeConfig.from_file(Path(named).expanduser())
+    if listed := os.environ.get("KUBECONFIG"):
+        files = [file for file in listed.split(os.pathsep) if file]
+        if len(files) != 1:
+            raise LightkubeConfigError("KUBECONFIG names several files: kubectl config view --flatten --raw makes one")
+        return KubeConfig.from_file(Path(files[0]).expanduser())
+    if Path(DEFAULT_KUBECONFIG).expanduser().is_file():
+        return KubeConfig.from_file(DEFAULT_KUBECONFIG)
+    with contextlib.suppress(LightkubeConfigError, LookupError):
+        return KubeConfig.from_service_account()
+    raise LightkubeConfigError(f"neither KUBECONFIG nor {DEFAULT_KUBECONFIG} nor a pod's service account is there")
 
 
 class Cluster:
@@ -90,7 +109,7 @@ class Cluster:
     # --- reads -------------------------------------------------------------------
     def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Json:
         """One object. Raises NotFound, Denied, NotSent, Unanswered."""
-        return _parse(self.get_bytes(resource, namespace, name, subresource=subresource), "get", name)
+        return parse(self.get_bytes(resource, namespace, name, subresource=subresource), "get", name)
 
     def get_bytes(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> bytes:
         """One object, the bytes as the server sent them."""
@@ -108,7 +127,7 @@ class Cluster:
         """Every object of a collection, all pages, each with its apiVersion and kind (a list's items lack them)."""
         found: list[Json] = []
         for page in self.pages(resource, namespace, labels=labels, fields=fields):
-            body = _parse(page, "list", resource.plural)
+            body = parse(page, "list", resource.plural)
             found += [
                 {**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in body.get("items") or ()
             ]
@@ -121,12 +140,16 @@ class Cluster:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
+        target = _words(resource, namespace)
         while True:
-            answer = self._send(
-                "GET", resource.path(namespace), verb="list", target=_words(resource, namespace), query=query
-            )
+            try:
+                answer = self._send("GET", resource.path(namespace), verb="list", target=target, query=query)
+            except NotFound as error:
+                if error.status != 410:
+                    raise
+                raise _expired(target, error) from error
             yield answer.content
-            token = (_parse(answer.content, "list", resource.plural).get("metadata") or {}).get("continue")
+            token = (parse(answer.content, "list", resource.plural).get("metadata") or {}).get("continue")
             if not token:
                 return
             query["continue"] = token
@@ -158,8 +181,13 @@ class Cluster:
         self, path: str, query: Mapping[str, str], target: str, read_timeout: float
     ) -> Iterator[Iterator[bytes]]:
         timeout = httpx2.Timeout(self._http.timeout.connect, read=read_timeout)
-        try:
-            with self._http.stream("GET", path, params=dict(query), timeout=timeout) as answer:
+        with contextlib.ExitStack() as stack:
+            try:
+                request = self._http.stream("GET", path, params=dict(query), timeout=timeout)
+                try:
+                    answer = stack.enter_context(request)
+                except _CREDENTIALS as error:
+                    raise self._unprepared(error, verb="get", target=target, audit_id="") from error
                 self._note_clock(answer)
                 if answer.status_code != 200:
                     body = answer.read()[:_MAX_ERROR_BODY]
@@ -167,8 +195,10 @@ class Cluster:
                         answer.status_code, body, answer.headers, verb="get", target=target, audit_id=""
                     )
                 yield answer.iter_bytes(_CHUNK)
-        except httpx2.HTTPError as error:
-            raise failures.from_exception(error, verb="get", target=target, audit_id="", server=self.server) from error
+            except httpx2.HTTPError as error:
+                raise failures.from_exception(
+                    error, verb="get", target=target, audit_id="", server=self.server
+                ) from error
 
     # --- writes ------------------------------------------------------------------
     def create(
@@ -194,7 +224,7 @@ class Cluster:
             content_type="application/json",
             audit_id=audit_id,
         )
-        return _parse(answer.content, "create", shown)
+        return parse(answer.content, "create", shown)
 
     def patch(
         self,
@@ -217,7 +247,7 @@ class Cluster:
             content_type=_JSON_PATCH,
             audit_id=audit_id,
         )
-        return _parse(answer.content, "patch", name)
+        return parse(answer.content, "patch", name)
 
     def delete(
         self,
@@ -236,7 +266,7 @@ class Cluster:
             options["gracePeriodSeconds"] = grace_seconds
         if dry_run:
             options["dryRun"] = ["All"]
-        self._send(
+        answer = self._send(
             "DELETE",
             resource.path(namespace, name),
             verb="delete",
@@ -245,6 +275,7 @@ class Cluster:
             content_type="application/json",
             audit_id=audit_id,
         )
+        parse(answer.content, "delete", name)
 
     # --- the wire ----------------------------------------------------------------
     def _send(
@@ -268,14 +299,12 @@ class Cluster:
             answer = self._http.request(
                 method, path, params=dict(query) if query else None, content=content, headers=headers
             )
-        except LightkubeConfigError as error:
-            raise ConfigError(
-                "the kubeconfig's credentials cannot be used", location=self.context or "kubeconfig", why=str(error)
-            ) from error
         except httpx2.HTTPError as error:
             raise failures.from_exception(
                 error, verb=verb, target=target, audit_id=audit_id, server=self.server
             ) from error
+        except _CREDENTIALS as error:
+            raise self._unprepared(error, verb=verb, target=target, audit_id=audit_id) from error
         self._note_clock(answer)
         if answer.status_code >= 300:
             raise failures.from_response(
@@ -287,6 +316,17 @@ class Cluster:
                 audit_id=audit_id,
             )
         return answer
+
+    def _unprepared(self, error: Exception, *, verb: str, target: str, audit_id: str) -> NotSent:
+        return NotSent(
+            f"the credentials of context {self.context or '(none)'} cannot be used",
+            system="kubernetes",
+            verb=verb,
+            target=target,
+            audit_id=audit_id,
+            why=str(error) or type(error).__name__,
+            next_step="kubectl auth whoami with the same context shows whether it is the kubeconfig",
+        )
 
     def _note_clock(self, answer: httpx2.Response) -> None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -309,10 +349,23 @@ def _words(resource: Resource, namespace: str, name: str = "") -> str:
     return what
 
 
-def _parse(body: bytes, verb: str, target: str) -> dict[str, Any]:
+def _expired(target: str, error: PlatformError) -> Unanswered:
+    return Unanswered(
+        f"the list of {target} expired while it was being read",
+        system="kubernetes",
+        verb="list",
+        target=target,
+        status=error.status,
+        why=error.why,
+        next_step="ask again",
+    )
+
+
+def parse(body: bytes, verb: str, target: str) -> Json:
+    """A JSON object as the server sent it. Raises Unanswered for anything else."""
     try:
         parsed = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         parsed = error
     if not isinstance(parsed, dict):
         raise Unanswered(

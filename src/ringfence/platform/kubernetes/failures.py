@@ -1,13 +1,16 @@
 """Every way in which a request can fail, as our own errors: which effect it may have had, and the server's own words.
 
 httpx2 raises below HTTP; the API server answers above it. A ``kind: Status`` body gives the reason; anything else (a
-proxy's HTML page) is quoted in short. 403 means two things: RBAC (denied) or an admission plug-in (invalid).
+proxy's HTML page) is quoted in short. A 403 is the authoriser's or a proxy's (denied), or an admission plug-in's
+(invalid).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 from typing import Any
 
 import httpx2
@@ -16,6 +19,8 @@ from ringfence.errors import Conflict, Denied, Invalid, NotFound, NotSent, Platf
 
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _QUOTE = 300
+_AUTHORISER = re.compile(r'\bUser "(?:[^"\\]|\\.)*" cannot ')
+"""The API server's own sentence, whichever authoriser said no: User "x" cannot get resource "pods" in API group ""."""
 
 
 def from_exception(error: Exception, *, verb: str, target: str, audit_id: str, server: str) -> PlatformError:
@@ -51,8 +56,7 @@ def from_response(
         "why": why,
         "audit_id": audit_id,
     }
-    reason = details.get("reason", "")
-    if status == 403 and not _is_rbac(why):
+    if status == 403 and details and not _is_denial(details):
         return Invalid(f"admission refused to {verb} {target}", next_step="see which policy it names", **facts)
     if status in (401, 403):
         next_step = f"ask for the permission: {verb} {target}" if status == 403 else "log in again, or choose --context"
@@ -61,7 +65,7 @@ def from_response(
         return NotFound(f"{target} does not exist", next_step="kubectl get it, it may have been replaced", **facts)
     if status == 409:
         return Conflict(f"{target} is not as it was when this was planned", next_step="plan again", **facts)
-    if status == 429 and reason != "TooManyRequestsTimeout":
+    if status == 429:
         return Throttled(
             f"the cluster throttles {verb} {target}",
             retry_after=_seconds(headers.get("retry-after")),
@@ -78,7 +82,7 @@ def from_response(
 
 
 def _status(body: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         parsed = json.loads(body)
         if isinstance(parsed, dict) and parsed.get("kind") == "Status":
             return parsed
@@ -93,13 +97,16 @@ def _words(details: dict[str, Any], body: bytes, status: int) -> str:
     return f"{status}: {text}" if text else f"{status} without a body"
 
 
-def _is_rbac(why: str) -> bool:
-    # RBAC's sentence is: User "x" cannot get resource "pods" in API group "" ...; admission plug-ins word it otherwise.
-    return "cannot " in why and "User " in why
+def _is_denial(details: dict[str, Any]) -> bool:
+    """Whether a 403 of the API server is its authoriser's. Admission plug-ins answer 403 too, in words of their own."""
+    message = str(details.get("message", ""))
+    return bool(_AUTHORISER.search(message)) and "admission webhook" not in message
 
 
 def _seconds(value: str | None) -> float | None:
+    """Retry-After in seconds; None for its other form (a date) and for numbers that nobody can wait for."""
     try:
-        return float(value) if value is not None else None
+        seconds = float(value) if value is not None else math.nan
     except ValueError:
         return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

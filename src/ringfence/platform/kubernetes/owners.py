@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from ringfence.errors import Denied, NotFound
 from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.client import Cluster, parse
 from ringfence.platform.kubernetes.resources import KNOWN
 
 _DEPTH = 8
@@ -52,8 +51,8 @@ def owner_chain(cluster: Cluster, cluster_id: str, obj: Json) -> tuple[Owner, ..
         except (NotFound, Denied) as error:
             chain.append(Owner(ref, None, None, str(error)))
             break
-        current = json.loads(raw)
-        if current is not None and current["metadata"]["uid"] != ref.uid:
+        current = parse(raw, "get", str(ref))
+        if current["metadata"]["uid"] != ref.uid:
             chain.append(Owner(ref, None, None, "an object of that name exists, but it is another one (uid)"))
             break
         chain.append(Owner(ref, raw, current))

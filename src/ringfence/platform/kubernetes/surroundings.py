@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from ringfence.errors import Denied, PlatformError
 from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.client import Cluster, parse
 from ringfence.platform.kubernetes.owners import Owner, owner_chain
 from ringfence.platform.kubernetes.pods import image_ids, is_finished, service_account
 from ringfence.platform.kubernetes.resources import (
@@ -91,7 +90,7 @@ def read_pod(cluster: Cluster, namespace: str, name: str) -> tuple[Json, Reading
     """The pod and the reading that it came from. Raises NotFound, Denied, NotSent, Unanswered."""
     started = datetime.now(UTC)
     raw = cluster.get_bytes(POD, namespace, name)
-    return json.loads(raw), Reading(POD.path(namespace, name), (raw,), started, datetime.now(UTC))
+    return parse(raw, "get", name), Reading(POD.path(namespace, name), (raw,), started, datetime.now(UTC))
 
 
 def read_surroundings(
@@ -125,7 +124,7 @@ def _collection(cluster: Cluster, resource: Resource, namespace: str) -> tuple[t
     items = tuple(
         {**item, "apiVersion": resource.api_version, "kind": resource.kind}
         for page in pages
-        for item in json.loads(page).get("items") or ()
+        for item in parse(page, "list", resource.plural).get("items") or ()
     )
     return items, Reading(source, pages, started, datetime.now(UTC))
 

@@ -1,0 +1,64 @@
+# Every target does its own set-up; a second run repeats nothing. Bare `make` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+T ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types rooms test-offline test-lab lab-up lab-down bench fmt clean lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## a real cluster, an attack, Ringfence's response, live; results in out/demo
+	@$(BIN)/python -m lab.demo
+
+test: check test-lab ## everything: checks, unit tests, lab tests
+
+check: $(READY) lint types rooms test-offline ## before a commit: lint, types, rooms, tests without network
+
+lint: $(READY)
+	@$(BIN)/ruff check src lab tests
+	@$(BIN)/ruff format --check src lab tests
+
+types: $(READY)
+	@$(BIN)/mypy
+
+rooms: $(READY)
+	@$(BIN)/lint-imports --no-logo
+
+test-offline: $(READY)
+	@$(BIN)/python -m pytest -m "not lab" -q $(T)
+
+test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
+	@$(BIN)/python -m pytest -m lab $(T)
+
+lab-up: $(READY) ## start the lab: Kubernetes, bank, attacker's host
+	@$(BIN)/python -m lab up
+
+lab-down: $(READY) ## take the lab down without a trace
+	@$(BIN)/python -m lab down
+
+bench: $(READY) ## measure; prints one JSON object as its last line
+	@$(BIN)/python -m bench.contain
+
+fmt: $(READY) ## format the code
+	@$(BIN)/ruff check --fix -q src lab tests || true
+	@$(BIN)/ruff format src lab tests
+
+clean: ## remove the environment and what was built in the tree
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: $(READY) ## renew the hashed requirement files from pyproject.toml
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml --group test -o requirements/test.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/build.in -o requirements/build.txt
+
+# The environment: made anew when the requirements change, kept otherwise.
+$(READY): requirements/test.txt requirements/build.txt pyproject.toml
+	@sh scripts/environment "$(PYTHON)" "$(VENV)"
+	@touch $(READY)

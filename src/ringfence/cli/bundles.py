@@ -1,0 +1,121 @@
+"""What the evidence commands do: find a seal, verify, read, export; each is an entry in the custody chain."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ringfence import app as wiring
+from ringfence.cli.output import say
+from ringfence.cli.text import clean
+from ringfence.config import Config
+from ringfence.errors import Tampered, TargetError, Unverifiable, VaultError
+from ringfence.evidence.handling import handled, read_item, verify_seal
+from ringfence.model.base import Json
+from ringfence.model.evidence import EvidenceItem, Seal
+from ringfence.model.incident import Incident
+from ringfence.seal.keys import PublicKey, public_key_from_pem
+from ringfence.store import evidence, incidents
+from ringfence.store.database import Store
+
+
+@dataclass(frozen=True)
+class SealView:
+    store: Store
+    incident: Incident
+    seal: Seal
+    items: tuple[EvidenceItem, ...]
+
+
+def open_seal(config: Config, incident_id: str, seal_id: str | None) -> SealView:
+    """A seal of an incident, the newest by default. Raises TargetError, StoreError."""
+    store = wiring.store(config)
+    with store.read() as session:
+        incident = incidents.get(session, incident_id)
+        seals = evidence.seals(session, incident.id)
+        if not seals:
+            raise TargetError(
+                f"{incident.id} has no sealed evidence", next_step=f"ringfence evidence collect {incident.id}"
+            )
+        chosen = next((seal for seal in seals if seal_id in (None, seal.id, seal.id.rsplit("/", 1)[1])), None)
+        chosen = seals[-1] if seal_id is None else chosen
+        if chosen is None:
+            raise TargetError(
+                f"{incident.id} has no seal {seal_id!r}", why="seals: " + ", ".join(seal.id for seal in seals)
+            )
+        items = evidence.items(session, incident.id, evidence.capture_of(session, chosen.id))
+    return SealView(store, incident, chosen, items)
+
+
+def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
+    """Verify the bundle file against our key and against what the store says of it. Raises Tampered, Unverifiable."""
+    view = open_seal(config, incident_id, seal_id)
+    actor = wiring.local_principal().id
+    try:
+        verified = verify_seal(view.seal, public_key(config))
+    except (Tampered, Unverifiable) as error:
+        handled(view.store, view.seal, "verify", str(error), actor=actor, now=datetime.now(UTC))
+        raise
+    handled(view.store, view.seal, "verify", "verified", actor=actor, now=datetime.now(UTC))
+    return {
+        "seal": view.seal.id,
+        "bundle": view.seal.path,
+        "sha256": verified.sha256,
+        "items": len(verified.items),
+        "key_id": verified.key_id,
+        "public_key": str(wiring.public_key_path(config)),
+        "verified": True,
+    }
+
+
+def export(config: Config, incident_id: str, seal_id: str | None, to: Path) -> list[str]:
+    """Copy bundle and public key. Raises Tampered, Unverifiable, VaultError."""
+    view = open_seal(config, incident_id, seal_id)
+    verify_seal(view.seal, public_key(config))
+    source, key = Path(view.seal.path), wiring.public_key_path(config)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        copies = [to / source.name, to / "seal.pub.pem"]
+        for original, copy in zip((source, key), copies, strict=True):
+            shutil.copyfile(original, copy)
+    except OSError as error:
+        raise VaultError(
+            f"the bundle cannot be exported to {to}",
+            why=error.strerror or str(error),
+            next_step="choose another folder",
+        ) from error
+    handled(view.store, view.seal, "export", f"to {to}", actor=wiring.local_principal().id, now=datetime.now(UTC))
+    return [str(copy) for copy in copies]
+
+
+def show_item(config: Config, incident_id: str, seal_id: str | None, item_id: str, *, raw: bool) -> None:
+    """Print an item's bytes. Raises TargetError, Tampered, Unverifiable."""
+    view = open_seal(config, incident_id, seal_id)
+    item = next((item for item in view.items if item.id == item_id), None)
+    if item is None or item.blob is None:
+        why = f"{item.result.value}: {item.reason}" if item else "items: " + ", ".join(i.id for i in view.items)
+        raise TargetError(
+            f"{view.seal.id} holds no bytes of {item_id!r}", why=why, next_step=f"ringfence evidence list {incident_id}"
+        )
+    chunks = read_item(wiring.vault(config), view.incident.id, item)
+    handled(view.store, view.seal, "read", item.id, actor=wiring.local_principal().id, now=datetime.now(UTC), item=item)
+    if raw:
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        return
+    text = b"".join(chunks).decode("utf-8", "backslashreplace")
+    say(*map(clean, text.splitlines()))
+
+
+def public_key(config: Config) -> PublicKey:
+    path = wiring.public_key_path(config)
+    try:
+        return public_key_from_pem(path.read_bytes())
+    except OSError as error:
+        raise Unverifiable(
+            "the bundle", missing=f"the public key {path}: {error.strerror}", next_step="signing.key names its place"
+        ) from error

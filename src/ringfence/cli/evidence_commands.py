@@ -1,0 +1,105 @@
+"""``ringfence evidence``: list, show, verify, export, collect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
+from ringfence.cli.output import Format, note, say, say_json, table
+from ringfence.cli.text import clean
+
+app = typer.Typer(
+    help="List, show, verify, export and collect sealed evidence.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+SealId = Annotated[str | None, typer.Option("--seal", help="A seal, for example INC-7/seal/1; the newest by default.")]
+
+
+@app.command("list")
+def list_items(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
+    """The items of a seal with their hashes, and what could not be had."""
+    from ringfence.cli import bundles
+
+    view = bundles.open_seal(configuration(config), incident, seal)
+    if out is Format.JSON:
+        say_json({"seal": view.seal.to_json(), "items": [item.to_json() for item in view.items]})
+        return
+    table(
+        ("item", "result", "bytes", "sha256 (as the server sent it)" if out is Format.WIDE else "sha256", "reason"),
+        [
+            (
+                item.id,
+                item.result.value,
+                item.blob.raw_size if item.blob else "",
+                (item.blob.raw_sha256 if out is Format.WIDE else item.blob.raw_sha256[:16]) if item.blob else "",
+                item.reason if out is Format.WIDE else item.reason[:60],
+            )
+            for item in view.items
+        ],
+    )
+    say(clean(f"{view.seal.id}: bundle {view.seal.path}"))
+    say(f"sha256 {view.seal.bundle_sha256}, key {view.seal.key_id}")
+
+
+@app.command()
+def show(
+    incident: IncidentId,
+    item: Annotated[str, typer.Argument(help="An item, for example logs/cards/current.")],
+    seal: SealId = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The bytes as they are; not for a terminal.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print one item, verified while it is read. May hold secrets. Control characters are shown as escapes."""
+    from ringfence.cli import bundles
+
+    bundles.show_item(configuration(config), incident, seal, item, raw=raw)
+
+
+@app.command()
+def verify(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
+    """Verify a sealed bundle offline: exit code 20 when it was tampered with, 21 when it cannot be checked."""
+    from ringfence.cli import bundles
+
+    verified = bundles.verify(configuration(config), incident, seal)
+    if out is Format.JSON:
+        say_json(verified)
+    else:
+        say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
+        say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
+
+
+@app.command()
+def export(
+    incident: IncidentId,
+    to: Annotated[Path, typer.Argument(help="A folder for the bundle and the public key.")],
+    seal: SealId = None,
+    config: ConfigFile = None,
+) -> None:
+    """Copy a verified bundle and the public key to a folder, for ringfence-verify on another machine."""
+    from ringfence.cli import bundles
+
+    for path in bundles.export(configuration(config), incident, seal, to):
+        say(clean(path))
+
+
+@app.command()
+def collect(
+    incident: IncidentId,
+    config: ConfigFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+) -> None:
+    """Collect and seal the suspect's evidence again: a destructive step needs a fresh seal."""
+    from ringfence import app as wiring
+    from ringfence.response.capture import recapture
+
+    with wiring.connected(configuration(config, kubeconfig, context)) as connection:
+        here = wiring.incident_here(connection, incident)
+        seal = recapture(connection, here, here.target)
+    say(clean(f"{seal.id}: {seal.collected} of {seal.items} items sealed in {seal.path}"))
+    if not seal.complete:
+        note(f"incomplete: {seal.why_incomplete}")

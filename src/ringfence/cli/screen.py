@@ -1,0 +1,163 @@
+"""The five-second screen: who is in, who is out, what customers feel, what is sealed, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from ringfence.cli.output import say, styled
+from ringfence.cli.text import clean, plural, seconds
+from ringfence.cli.view import View
+from ringfence.model.access import AccessPath, PathState, Verdict
+from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped, Unknown, describe
+from ringfence.model.proof import Level
+
+_LABEL = 11
+_VERDICT_STYLE = {Verdict.CONTAINED: "green", Verdict.NOT_FULLY_CONTAINED: "yellow", Verdict.NOT_CONTAINED: "red"}
+
+
+def show(view: View) -> None:
+    target = view.incident.target
+    verdict = styled(view.verdict.value, _VERDICT_STYLE[view.verdict])
+    say(f"{view.incident.id} {clean(f'{target.namespace}/{target.name}')}        {verdict}")
+    for label, text in _lines(view):
+        say(styled(label.ljust(_LABEL), "bold") + clean(text))
+    say(styled("NEXT".ljust(_LABEL), "bold") + " · ".join(view.next_commands))
+
+
+def _lines(view: View) -> Iterator[tuple[str, str]]:
+    by_path = {row.path: row for row in view.rows}
+    yield "NETWORK", _network(view, by_path)
+    yield "IDENTITY", _identity(by_path)
+    yield "CUSTOMERS", _customers(view)
+    yield "EVIDENCE", _evidence(view)
+    yield "SPREAD", _spread(view, by_path)
+    for row in view.rows:
+        if row.path in ("network.dns", "identity.cloud", "node") and row.state is PathState.ALIVE:
+            yield "ALSO OPEN", f"{row.title}: {row.why}"
+    if view.unread:
+        yield "AS OF", f"{_as_of(view)}: the cluster cannot be read now ({view.unread})"
+
+
+def _network(view: View, by_path: dict[str, AccessPath]) -> str:
+    rows = [by_path[path] for path in ("network.egress", "network.ingress") if path in by_path]
+    if view.outcome is not None:
+        match view.outcome:
+            case Refused() | Failed() | Unknown() | Skipped():
+                return f"NOT CUT: {describe(view.outcome)}"
+            case Applied() | Already():
+                pass
+            case _:
+                assert_never(view.outcome)
+    if not rows:
+        return "not known"
+    if alive := [row for row in rows if row.state is PathState.ALIVE]:
+        return "STILL OPEN: " + "; ".join(f"{row.title.lower()}: {row.why}" for row in alive)
+    if all(row.state is PathState.DEAD for row in rows):
+        new = f"new traffic dead: {rows[0].level.value}"
+    else:
+        weakest = min((row.level for row in rows if row.state is not PathState.DEAD), key=lambda level: level.rank)
+        took = f" in {seconds(view.seconds_to_cut)}" if view.seconds_to_cut is not None else ""
+        proven = "" if weakest is Level.PROVEN else ", NOT YET PROVEN"
+        new = f"new traffic cut{took}: {weakest.value}{proven}"
+    return f"{new}   {_old_flows(by_path.get('network.established'))}"
+
+
+def _old_flows(row: AccessPath | None) -> str:
+    if row is None:
+        return "old flows not known"
+    match row.state:
+        case PathState.DEAD:
+            return f"old flows dead: {row.level.value}"
+        case PathState.ACCEPTED:
+            return "old flows MAY LIVE, accepted"
+        case PathState.ALIVE | PathState.UNSEEN:
+            return "old flows MAY LIVE"
+
+
+def _identity(by_path: dict[str, AccessPath]) -> str:
+    words = []
+    for path in ("identity.kubernetes", "identity.cloud"):
+        row = by_path.get(path)
+        if row is None:
+            continue
+        what = "Kubernetes token" if path == "identity.kubernetes" else "cloud credentials"
+        match row.state:
+            case PathState.ALIVE:
+                words.append(f"STILL IN: {what}, until {row.until}")
+            case PathState.UNSEEN:
+                words.append(f"{what} not shown dead: {row.why}")
+            case PathState.DEAD:
+                words.append(f"{what} dead: {row.level.value}")
+            case PathState.ACCEPTED:
+                words.append(f"{what} open, accepted")
+    return "; ".join(words) or "not known"
+
+
+def _customers(view: View) -> str:
+    if not view.customers_known:
+        return "not known"
+    if not view.customers:
+        return "no Service sent the pod traffic"
+    words = []
+    for customer in view.customers:
+        of = f"/{customer.desired}" if customer.desired is not None else ""
+        if customer.replacements:
+            extra = f" ({plural(customer.replacements, 'replacement')})"
+        elif customer.desired is not None and customer.ready < customer.desired:
+            extra = " (replacement not ready yet)"
+        else:
+            extra = ""
+        words.append(f"{customer.service} {customer.ready}{of} serving{extra}")
+    return "; ".join(words)
+
+
+def _evidence(view: View) -> str:
+    if view.evidence_problem:
+        return f"NOT SEALED: {view.evidence_problem}"
+    if not view.seals:
+        return "nothing sealed"
+    seal = view.seals[-1]
+    words = [f"{plural(seal.collected, 'item')} sealed"]
+    if not seal.complete:
+        words.append(f"INCOMPLETE: {seal.why_incomplete}")
+    if view.not_taken:
+        words.append(f"{' and '.join(view.not_taken)} not taken")
+    if view.failed:
+        words.append(f"could not be had: {', '.join(view.failed)}")
+    return "; ".join(words)
+
+
+def _spread(view: View, by_path: dict[str, AccessPath]) -> str:
+    words = []
+    for path, name, number in (
+        ("siblings.image", "same image", view.same_image),
+        ("siblings.account", "same account", view.same_account),
+    ):
+        row = by_path.get(path)
+        if row is None:
+            continue
+        state = "open" if row.is_open else row.state.value
+        words.append(f"{name} {number if number is not None else 'not counted'}: {state}")
+    replacement = by_path.get("workload.replacement")
+    if replacement is not None and replacement.is_open:
+        words.append("replacements have the same hole")
+    return ", ".join(words) or "not known"
+
+
+def _as_of(view: View) -> str:
+    return min((f"{row.as_of:%Y-%m-%dT%H:%M:%SZ}" for row in view.rows), default="never")
+
+
+def show_rows(rows: tuple[AccessPath, ...]) -> None:
+    """The whole statement: each row with its state, level and reason."""
+    for row in rows:
+        style = {PathState.ALIVE: "red", PathState.UNSEEN: "yellow", PathState.DEAD: "green"}.get(row.state, "dim")
+        state = styled(row.state.value.upper().ljust(9), style)
+        say(f"{state} {row.level.value.ljust(9)} {row.path.ljust(21)} {clean(row.why)}")
+        if row.is_open and row.until:
+            say(" " * 42 + clean(f"until: {row.until}"))
+        if row.is_open and row.retest:
+            say(" " * 42 + clean(f"would show more: {row.retest}"))
+        if row.acceptance is not None:
+            say(" " * 42 + clean(f"accepted by {row.acceptance.principal}: {row.acceptance.reason}"))

@@ -1,0 +1,94 @@
+"""One incident as people and programs see it (pure): the same facts for the screen and for ``-o json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ringfence.model.access import AccessPath, Verdict, verdict
+from ringfence.model.base import Json, isoformat
+from ringfence.model.evidence import Collected, EvidenceItem, Seal
+from ringfence.model.incident import Incident, State
+from ringfence.model.outcome import Outcome
+from ringfence.model.proof import Proof
+
+
+@dataclass(frozen=True)
+class Customers:
+    """One Service that the suspect served. ``desired`` is None when nobody says how many there should be."""
+
+    service: str
+    ready: int
+    desired: int | None
+    replacements: int
+
+
+@dataclass(frozen=True)
+class View:
+    """What a screen may say: only facts that were measured or read."""
+
+    incident: Incident
+    rows: tuple[AccessPath, ...]
+    customers: tuple[Customers, ...]
+    customers_known: bool
+    same_image: int | None
+    same_account: int | None
+    seals: tuple[Seal, ...]
+    items: tuple[EvidenceItem, ...]
+    evidence_problem: str
+    unread: str
+    outcome: Outcome | None = None
+    proof: Proof | None = None
+    seconds_to_cut: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.rows)
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        return tuple(item.id for item in self.items if item.result is Collected.NOT_TAKEN)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(item.id for item in self.items if item.result in (Collected.DENIED, Collected.FAILED))
+
+    @property
+    def next_commands(self) -> tuple[str, ...]:
+        """Three commands that make sense now."""
+        name = self.incident.id
+        if self.incident.state in (State.ERADICATED, State.RELEASED):
+            return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
+        return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")
+
+    def to_json(self) -> Json:
+        newest = self.seals[-1] if self.seals else None
+        return {
+            "incident": self.incident.to_json(),
+            "verdict": self.verdict.value,
+            "outcome": self.outcome.to_json() if self.outcome is not None else None,
+            "proof": self.proof.to_json() if self.proof is not None else None,
+            "seconds_to_cut": self.seconds_to_cut,
+            "rows": [row.to_json() for row in self.rows],
+            "customers": [vars(customer) for customer in self.customers] if self.customers_known else None,
+            "siblings": {"image": self.same_image, "account": self.same_account},
+            "evidence": {
+                "seal": newest.to_json() if newest else None,
+                "items": [item.to_json() for item in self.items],
+                "problem": self.evidence_problem,
+            },
+            "unread": self.unread,
+            "next": list(self.next_commands),
+        }
+
+
+def incident_line(incident: Incident) -> Sequence[object]:
+    target = incident.target
+    return (
+        incident.id,
+        incident.state.value,
+        f"{target.namespace}/{target.name}",
+        incident.severity.value,
+        isoformat(incident.declared_at)[:19] + "Z",
+        incident.title,
+    )

@@ -1,0 +1,207 @@
+"""The timeline in sentences, who acted in it, and its milestones (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from ringfence.model.evidence import Collected
+from ringfence.model.outcome import Already, Applied, describe
+from ringfence.model.proof import Level
+from ringfence.model.timeline import (
+    AccessAccepted,
+    AccessTurned,
+    CanaryTried,
+    CaptureOpened,
+    ChangeIntended,
+    ChangeResult,
+    Event,
+    EvidenceAcquired,
+    EvidenceHandled,
+    EvidenceSealed,
+    GlassBroken,
+    IncidentDeclared,
+    PlanMade,
+    Refusal,
+    ReportWritten,
+    StateChanged,
+    StepFinished,
+)
+from ringfence.reporting.text import moment
+from ringfence.reporting.view import Milestone, Person, StepView, TimelineLine
+
+CUT = "network."
+"""Actions of this family cut the network."""
+DELETE = "pod.delete"
+
+_PROGRAM = "ringfence"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event with its number; ``event`` is None when its text was erased by law."""
+
+    seq: int
+    event: Event | None
+
+
+def persons(actors: Iterable[str], cluster: str) -> tuple[Person, ...]:
+    """The actors in the order of their first act. Only a subject of the incident's own cluster goes by its short name:
+    the same subject of another issuer is somebody else."""
+    return tuple(_person(actor, cluster) for actor in dict.fromkeys(actors))
+
+
+def _person(actor: str, cluster: str) -> Person:
+    if actor == _PROGRAM:
+        return Person(actor, "Ringfence", "the program itself, on behalf of whoever ran it")
+    issuer, _, subject = actor.partition("/")
+    if issuer == f"kubernetes:{cluster}" and subject:
+        return Person(actor, subject, f"the API server of cluster {cluster}")
+    if issuer.startswith("kubernetes:") and subject:
+        return Person(actor, actor, f"the API server of another cluster, {issuer.removeprefix('kubernetes:')}")
+    return Person(actor, actor, "nobody that Ringfence knows")
+
+
+def lines(entries: Sequence[Entry], declared_at: datetime) -> Iterator[TimelineLine]:
+    """One line per event; acquisitions that follow each other share one, as the evidence's own table lists them."""
+    run: list[tuple[int, EvidenceAcquired]] = []
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, EvidenceAcquired):
+            if run and run[-1][1].actor != event.actor:
+                yield _acquired(run, declared_at)
+                run = []
+            run.append((entry.seq, event))
+            continue
+        if run:
+            yield _acquired(run, declared_at)
+            run = []
+        if event is None:
+            yield TimelineLine(entry.seq, entry.seq, None, None, "", "Erased by law; the hash of its text remains.")
+        else:
+            after = event.occurred_at - declared_at
+            yield TimelineLine(entry.seq, entry.seq, event.occurred_at, after, event.actor, sentence(event))
+    if run:
+        yield _acquired(run, declared_at)
+
+
+def sentence(event: Event) -> str:
+    """One event in one sentence."""
+    match event:
+        case IncidentDeclared():
+            return (
+                f"Incident declared: {event.title} ({event.incident_type}, {event.severity}), about {event.target}. "
+                f"Command: {event.command}"
+            )
+        case StateChanged():
+            return f"The incident goes from {event.before} to {event.after}."
+        case CaptureOpened():
+            return f"Capture opened: {event.opened} of {event.streams} log streams, waited {event.waited_ms} ms for them."
+        case PlanMade():
+            return f"{event.step}: {event.action} planned, {_count(len(event.changes), 'change')}. {event.rationale}"
+        case ChangeIntended():
+            return f"{event.step}: intent to {event.verb} {event.ref}: {event.effect}. Audit-ID {event.audit_id}"
+        case ChangeResult():
+            return f"{event.step}: {event.change}: {describe(event.outcome)}"
+        case StepFinished():
+            shown = f"; {event.proof.level}: {event.proof.claim}" if event.proof else ""
+            return f"{event.step}: {event.action}: {describe(event.outcome)}{shown}"
+        case Refusal():
+            return f"{event.step}: {event.action} was refused by the gate {event.gate}: {event.reason}"
+        case GlassBroken():
+            return f"{event.step}: BREAK-GLASS for {event.action}: {event.reason}. Missing: {event.missing}"
+        case EvidenceAcquired():
+            return f"Evidence {event.item}: {event.result}" + (f", {event.reason}" if event.reason else "")
+        case EvidenceSealed():
+            whole = "complete" if event.complete else f"not complete: {event.why_incomplete}"
+            return f"Evidence sealed as {event.seal}: {event.collected} of {event.items} items collected; {whole}"
+        case EvidenceHandled():
+            return f"Evidence {event.seal}: {event.action}: {event.result}"
+        case AccessTurned():
+            before = event.before or "first look"
+            return f"Residual access, {event.path}: {before} → {event.after} ({event.level}). {event.why}"
+        case AccessAccepted():
+            return f"Residual access, {event.path}: accepted. {event.reason}"
+        case CanaryTried():
+            why = f", {event.why}" if event.why else ""
+            return f"Canary for {event.path} ({event.canary}): {event.result}{why}"
+        case ReportWritten():
+            return f"Report written: {', '.join(event.files) or 'no file'}"
+        case _:
+            assert_never(event)
+
+
+def milestones(entries: Sequence[Entry], steps: Sequence[StepView], declared_at: datetime) -> tuple[Milestone, ...]:
+    """Declared, cut applied, sealed, deleted: each from its events, or why it was not reached."""
+
+    def reached(name: str, at: datetime, note: str) -> Milestone:
+        return Milestone(name, at, at - declared_at, note)
+
+    def missed(name: str, note: str) -> Milestone:
+        return Milestone(name, None, None, note)
+
+    def cut() -> Milestone:
+        name, tried = "Cut applied", [one for one in steps if one.action.startswith(CUT) and _was_step(one)]
+        for one in tried:
+            if isinstance(one.outcome, Applied | Already) and one.finished_at:
+                answered = [change.answered_at for change in one.changes if change.answered_at]
+                return reached(name, max(answered, default=one.finished_at), f"{one.step}: {_shown(one)}")
+        return missed(name, _how_far(tried))
+
+    def sealed() -> Milestone:
+        seals = [entry.event for entry in entries if isinstance(entry.event, EvidenceSealed)]
+        whole = [seal for seal in seals if seal.complete]
+        if whole:
+            return reached("Evidence sealed", whole[0].occurred_at, f"{whole[0].seal}, complete")
+        if seals:
+            note = f"{seals[0].seal}, not complete: {seals[0].why_incomplete}"
+            return reached("Evidence sealed in part", seals[0].occurred_at, note)
+        return missed("Evidence sealed", "no seal was recorded")
+
+    def deleted() -> Milestone:
+        name, tried = "Pod deleted", [one for one in steps if one.action == DELETE]
+        for one in tried:
+            if isinstance(one.outcome, Already) and one.finished_at:
+                return reached("Pod found gone", one.finished_at, f"{one.step}: {describe(one.outcome)}")
+            if isinstance(one.outcome, Applied) and one.proof and one.proof.level.rank >= Level.OBSERVED.rank:
+                return reached(name, one.proof.at, f"{one.step}: {_shown(one)}")
+        return missed(name, _how_far(tried))
+
+    return (reached("Declared", declared_at, "also the moment of awareness"), cut(), sealed(), deleted())
+
+
+def _was_step(step: StepView) -> bool:
+    return step.plan is not None or step.outcome is not None
+
+
+def _shown(step: StepView) -> str:
+    return f"{step.proof.level}: {step.proof.claim}" if step.proof else "not shown by anything"
+
+
+def _how_far(tried: Sequence[StepView]) -> str:
+    if not tried:
+        return "no such step was recorded"
+    last = tried[-1]
+    if last.outcome is None:
+        return f"{last.step}: no result was recorded"
+    shown = f"; {_shown(last)}" if last.proof else ""
+    return f"{last.step}: {describe(last.outcome)}{shown}"
+
+
+def _acquired(run: Sequence[tuple[int, EvidenceAcquired]], declared_at: datetime) -> TimelineLine:
+    (first, event), (last, _) = run[0], run[-1]
+    if len(run) == 1:
+        return TimelineLine(first, last, event.occurred_at, event.occurred_at - declared_at, event.actor, sentence(event))
+    counts = Counter(acquired.result for _, acquired in run)
+    results = ", ".join(f"{counts[result]} {result}" for result in Collected if counts[result])
+    begin = min(acquired.occurred_at for _, acquired in run)
+    end = max(acquired.occurred_at for _, acquired in run)
+    text = f"Evidence acquired, {len(run)} items: {results}. The last at {moment(end)}; each is listed under Evidence."
+    return TimelineLine(first, last, begin, begin - declared_at, event.actor, text)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
