@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from lab import attacker, bank
@@ -81,7 +82,7 @@ def beacon(lab: Lab, pod: str = "") -> Attack:
     expression = exploit.plant(attack_id, lab.attacker_address, port, lifetime, pod)
     victim, pid = _evaluated(lab, expression, PLANT_TRIES)
     if victim not in running:
-        _tell_to_end(lab, attack_id)
+        _mark(lab, "quit", attack_id).touch()
         raise LabError(f"pod {victim} answered, which was not there a moment ago; the attack was called off: try again")
     metadata, address = running[victim]["metadata"], running[victim]["status"].get("podIP", "")
     attack = Attack(attack_id, victim, metadata["uid"], bank.NAMESPACE, address, int(pid), started, started + lifetime)
@@ -121,7 +122,14 @@ def status(lab: Lab) -> list[dict[str, Any]]:
         for record in attacker.records(lab, attack=attack.attack):
             counts[record["kind"]] = counts.get(record["kind"], 0) + 1
             newest[record["kind"]] = record
-        found.append({**asdict(attack), "counts": counts, "last": newest, "ended": "quit" in newest})
+        found.append(
+            {
+                **asdict(attack),
+                "counts": counts,
+                "last": newest,
+                "ended": "quit" in newest or _mark(lab, "ended", attack.attack).exists(),
+            }
+        )
     return found
 
 
@@ -133,7 +141,7 @@ def stop(lab: Lab) -> list[dict[str, Any]]:
     now = time.time()
     still_on = [entry for entry in status(lab) if not entry["ended"] and entry["ends"] > now]
     for entry in still_on:
-        _tell_to_end(lab, entry["attack"])
+        _mark(lab, "quit", entry["attack"]).touch()
     deadline = time.monotonic() + QUIT_SECONDS
     ended: set[str] = set()
     while time.monotonic() < deadline and len(ended) < len(still_on):
@@ -142,13 +150,16 @@ def stop(lab: Lab) -> list[dict[str, Any]]:
     alive = {pod["metadata"]["uid"] for pod in _pods(lab)} if len(ended) < len(still_on) else set()
     for entry in still_on:
         entry["ended"] = entry["attack"] in ended or entry["uid"] not in alive or _kill(lab, entry)
+        if entry["ended"]:
+            _mark(lab, "ended", entry["attack"]).touch()
     return still_on
 
 
-def _tell_to_end(lab: Lab, attack: str) -> None:
-    folder = lab.attacker / "quit"
+def _mark(lab: Lab, kind: str, attack: str) -> Path:
+    """The file that marks an attack: ``quit`` (the host tells the agent to end) or ``ended`` (it is over)."""
+    folder = lab.attacker / kind
     folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / attack).touch()
+    return folder / attack
 
 
 def _kill(lab: Lab, entry: dict[str, Any]) -> bool:

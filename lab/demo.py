@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,18 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What was seen while the demo ran: Ringfence's own words, the attacker's host's and the customers'."""
+
+    began: float
+    contained: Json
+    attacker_after_contain: Json
+    eradicated: Json
+    attacker_after_eradicate: Json
+    calls: list[client.Call]
+
+
 def run(name: str, place: Place) -> int:
     heading("1. A real Kubernetes, a small bank")
     lab = lifecycle.up(name)
@@ -69,39 +82,36 @@ def run(name: str, place: Place) -> int:
     prepare(lab, place)
     with client.Customer(bank.gateway_url(lab)) as customer:
         time.sleep(CALM_SECONDS)
-        heading("2. An attack through the bank's front door")
-        hostile = attack.beacon(lab)
-        print(
-            f"pod {hostile.pod} is hostile: it beacons to {lab.attacker_address} every 100 ms, holds a connection open,"
-        )
-        print("scans its neighbours, and has sent its own token out, which the attacker uses against the API server.")
-        time.sleep(ATTACK_SECONDS)
-        heading("3. Ringfence cuts it off while it stays alive, and seals the evidence")
-        began = time.time()
-        ringfence(
-            place, "contain", f"pod/{hostile.pod}", "-n", bank.NAMESPACE, "--reason", "beacons to an unknown host"
-        )
-        time.sleep(QUIET_SECONDS)
-        contained = query(place, "status", "INC-1", "-o", "json")
-        open_now = attackers_view(lab, hostile, began)
-        print()
-        print(f"the attacker's host, {QUIET_SECONDS:.0f} s later: {words(open_now)}")
-        heading("4. Eradicate: delete the sealed suspect, show that its token is dead")
-        ringfence(place, "eradicate", "INC-1")
-        ended = time.time()
-        time.sleep(2.0)
-        after = query(place, "status", "INC-1", "-o", "json")
-        closed = attackers_view(lab, hostile, ended)
-        print()
-        print(f"the attacker's host now: {words(closed)}")
-        felt = customer.stop()
+        seen = attack_and_respond(lab, place, customer)
     attack.stop(lab)
     heading("5. Evidence and report")
     bundle = deliver(place)
-    verified = verify(place, bundle)
-    summary = summarise(place, lab, began, contained, after, open_now, closed, felt, bundle, verified)
+    summary = summarise(place, lab, seen, bundle, verify(place, bundle))
     (place.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return report(place, summary)
+
+
+def attack_and_respond(lab: Lab, place: Place, customer: client.Customer) -> Observed:
+    heading("2. An attack through the bank's front door")
+    hostile = attack.beacon(lab)
+    print(f"pod {hostile.pod} is hostile: it beacons to {lab.attacker_address} every 100 ms, holds a connection")
+    print("open, scans its neighbours, and has sent out its own token, which works against the API server.")
+    time.sleep(ATTACK_SECONDS)
+    heading("3. Ringfence cuts it off while it stays alive, and seals the evidence")
+    began = time.time()
+    ringfence(place, "contain", f"pod/{hostile.pod}", "-n", bank.NAMESPACE, "--reason", "beacons to a strange host")
+    time.sleep(QUIET_SECONDS)
+    contained = query(place, "status", "INC-1", "-o", "json")
+    still_open = attackers_view(lab, hostile, began)
+    print(f"\nthe attacker's host, {QUIET_SECONDS:.0f} s later: {words(still_open)}")
+    heading("4. Eradicate: delete the sealed suspect, show that its token is dead")
+    ringfence(place, "eradicate", "INC-1")
+    time.sleep(2.0)
+    eradicated = query(place, "status", "INC-1", "-o", "json")
+    closed = attackers_view(lab, hostile, began)
+    print(f"\nthe attacker's host now: {words(closed)}")
+    customer.stop()
+    return Observed(began, contained, still_open, eradicated, closed, customer.calls)
 
 
 # --- Ringfence, as a user runs it ------------------------------------------------------
@@ -212,40 +222,32 @@ def moment(text: str) -> float:
 
 
 # --- the sum ---------------------------------------------------------------------------
-def summarise(
-    place: Place,
-    lab: Lab,
-    began: float,
-    contained: Json,
-    after: Json,
-    open_now: Json,
-    closed: Json,
-    felt: client.Summary,
-    bundle: Path,
-    verified: bool,
-) -> Json:
-    def rows(status: Json) -> list[Json]:
-        return [{key: row[key] for key in ("path", "state", "level", "why")} for row in status["rows"]]
-
-    seal = after["evidence"]["seal"]
+def summarise(place: Place, lab: Lab, seen: Observed, bundle: Path, verified: bool) -> Json:
+    felt = client.summarise(seen.calls)
+    seal = seen.eradicated["evidence"]["seal"]
     return {
-        "seconds_to_cut": round(seconds_to_cut(place, began), 3),
-        "seconds_to_last_new_request": open_now["seconds_to_last_new_request"],
-        "verdict_after_contain": contained["verdict"],
-        "rows_after_contain": rows(contained),
-        "attacker_after_contain": open_now,
-        "verdict": after["verdict"],
-        "rows": rows(after),
-        "attacker_after_eradicate": closed,
+        "seconds_to_cut": round(seconds_to_cut(place, seen.began), 3),
+        "seconds_to_last_new_request": seen.attacker_after_contain["seconds_to_last_new_request"],
+        "verdict_after_contain": seen.contained["verdict"],
+        "rows_after_contain": rows(seen.contained),
+        "attacker_after_contain": seen.attacker_after_contain,
+        "verdict": seen.eradicated["verdict"],
+        "rows": rows(seen.eradicated),
+        "attacker_after_eradicate": seen.attacker_after_eradicate,
         "customer_requests": felt.requests,
         "customer_failures": felt.failures,
         "customer_longest_outage_seconds": round(felt.longest_outage, 3),
+        "customer_errors": dict(Counter(call.error for call in seen.calls if not call.ok).most_common(5)),
         "evidence_items": seal["collected"],
         "bundle": str(bundle),
         "bundle_sha256": seal["bundle_sha256"],
         "seal_verified": verified,
         "destroyed_before_seal": destroyed_before_seal(place, lab),
     }
+
+
+def rows(status: Json) -> list[Json]:
+    return [{key: row[key] for key in ("path", "state", "level", "why")} for row in status["rows"]]
 
 
 def report(place: Place, summary: Json) -> int:
@@ -276,6 +278,8 @@ def report(place: Place, summary: Json) -> int:
         end=" ",
     )
     print(f"longest wait for a good answer {outage:.2f} s")
+    for error, times in summary["customer_errors"].items():
+        print(f"  {times} x {error}")
     print(f"evidence                                 {summary['evidence_items']} items, sealed in {summary['bundle']}")
     print(f"report                                   {place.out / 'report.html'}, {place.out / 'report.md'}")
     print()

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import platform
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -34,6 +35,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 # Label of an image in containerd: the hash of what it was made from.
 INPUTS_LABEL = "ringfence.local/inputs"
+# Finished images that the cache keeps.
+KEPT = 12
 # The user of the bank's processes; numeric, because runAsNonRoot checks numbers only.
 USER_ID = 10001
 
@@ -137,10 +140,11 @@ def describe(reference: str) -> Image:
     return _IMAGES[reference]()
 
 
-def build(image: Image, folder: Path | None = None) -> Built:
-    """The image's tar, from the cache or newly built into it (``folder`` replaces the cache)."""
+def build(image: Image, cache: Path | None = None) -> Built:
+    """The image's tar, from the cache (by default the lab's) or newly built into it."""
+    cache = cache or cache_root() / "images"
     inputs = image.inputs()
-    folder = folder or cache_root() / "images" / inputs
+    folder = cache / inputs
     tar, digest_file = folder / "image.tar", folder / "digest"
     if not (tar.exists() and digest_file.exists()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,16 @@ def build(image: Image, folder: Path | None = None) -> Built:
         Path(temporary.name).rename(tar)
         # Written last: its presence says that the tar is whole.
         digest_file.write_text(digest)
+        _forget_old(cache)
+    folder.touch()
     return Built(image.reference, tar, digest_file.read_text(), inputs)
+
+
+def _forget_old(cache: Path) -> None:
+    """Keeps the tars that were used last; every change of the bank's code makes another."""
+    folders = sorted((entry for entry in cache.iterdir() if entry.is_dir()), key=lambda entry: -entry.stat().st_mtime)
+    for folder in folders[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- the tar ---------------------------------------------------------------------

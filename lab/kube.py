@@ -348,6 +348,6 @@ def _error(request: str, status: int, text: str) -> ApiError:
 def _reaching(request: str) -> Iterator[None]:
     try:
         yield
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, json.JSONDecodeError) as error:  # A watch that breaks in the middle of a line.
         why = str(error) or type(error).__name__
         raise Unreachable(f"{request}: no answer: {why}; is the lab up? (python -m lab status)") from error

@@ -33,9 +33,17 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    stopping = threading.Event()
+    stopping, failed = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+
+    def end(crash: threading.ExceptHookArgs) -> None:
+        # Half an enforcer that looks alive is worse than none: its rules stay, and `python -m lab up` starts it again.
+        logging.error("%s broke", crash.thread.name if crash.thread else "a thread", exc_info=crash.exc_value)
+        failed.set()
+        stopping.set()
+
+    threading.excepthook = end
     try:
         lab = layout.find(arguments.name)
         if lab is None:
@@ -46,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     except LabError as error:
         print(f"lab.enforcer: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if failed.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ringfence.errors import ConfigError
 
@@ -132,7 +132,7 @@ def _read(file: Path) -> dict[str, Any]:
             why=error.strerror or str(error),
             next_step="correct --config or RINGFENCE_CONFIG",
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2026-13-45
         raise ConfigError(
             f"the configuration {file} is not YAML", location=str(file), why=str(error), next_step="correct the file"
         ) from error
@@ -142,23 +142,42 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the configuration {file} is not a mapping",
             location=str(file),
-            why=f"it is a {type(content).__name__}",
+            why=f"it is a {type(content).__name__}" if not isinstance(content, dict) else "a key of it is not a name",
             next_step="see docs/reference/configuration.md",
         )
     return content
 
 
 def _validate(content: dict[str, Any], where: str) -> Config:
+    # Names with an underscore in front are arguments of pydantic-settings itself, not keys of ours.
+    problems = [(key, "no such key") for key in content if key.startswith("_")]
     try:
-        return Config(**content)
-    except ValidationError as error:
-        problems = [(".".join(map(str, problem["loc"])), _words(problem)) for problem in error.errors()]
+        config = Config(**{key: value for key, value in content.items() if not key.startswith("_")})
+    except SettingsError as error:
         raise ConfigError(
-            f"the configuration in {where} has {len(problems)} wrong key{'s' if len(problems) > 1 else ''}",
-            location=f"{where}: {problems[0][0]}",
-            why="; ".join(f"{key}: {words}" for key, words in problems),
-            next_step="see docs/reference/configuration.md",
+            "the configuration in the environment (RINGFENCE_…) cannot be read",
+            location="the environment",
+            why=f"{error}: {error.__cause__}" if error.__cause__ else str(error),
+            next_step="a section or a list is given as JSON, one key of a section as RINGFENCE_SECTION__KEY",
         ) from error
+    except ValidationError as error:
+        problems += [(_name(problem["loc"]), _words(problem)) for problem in error.errors()]
+    else:
+        if not problems:
+            return config
+    raise ConfigError(
+        f"the configuration in {where} has {len(problems)} wrong key{'s' if len(problems) > 1 else ''}",
+        location=f"{where}: {problems[0][0]}",
+        why="; ".join(f"{key}: {words}" for key, words in problems),
+        next_step="see docs/reference/configuration.md",
+    )
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    """The key as it is written in the file, and the variable beside it when that is where the value came from."""
+    key = ".".join(map(str, location))
+    variable = f"RINGFENCE_{'__'.join(map(str, location))}".upper()
+    return f"{key} (from {variable})" if variable in os.environ else key
 
 
 def _words(problem: Any) -> str:

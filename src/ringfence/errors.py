@@ -5,6 +5,7 @@
     RingfenceError                         code · what · why · next_step
       ConfigError                          a file or key that is wrong (location)
       TargetError                          a target that is unknown, gone, or not of a supported kind
+      Guarded                              a target that a guardrail forbids, before there is an incident
       StoreError                           our own database cannot be used
         ChainBroken                        a timeline whose hashes do not fit (incident, seq)
       PlatformError                        system · verb · target · effect
@@ -20,7 +21,7 @@
         Tampered                           what is stored is not what was sealed (item, expected, actual)
         Unverifiable                       a check that could not be made (item, missing)
 
-A refusal by a guardrail is an ``Outcome`` (model/outcome.py), not an error.
+A refusal within an incident is an ``Outcome`` (model/outcome.py), not an error.
 """
 
 from __future__ import annotations
@@ -88,6 +89,13 @@ class TargetError(RingfenceError):
 
     code = "target"
     exit_code = ExitCode.NOT_FOUND
+
+
+class Guarded(RingfenceError):
+    """A guardrail forbids to touch the target at all: nothing was declared, nothing was changed."""
+
+    code = "guarded"
+    exit_code = ExitCode.REFUSED
 
 
 class StoreError(RingfenceError):

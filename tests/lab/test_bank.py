@@ -136,9 +136,9 @@ def test_reset_puts_back_what_an_incident_left(lab: Lab, kube: Kube) -> None:
     note = {"metadata": {"annotations": {"note": "x"}}}
     kube.patch("apps/v1", "StatefulSet", "ledger", bank.NAMESPACE, body=note)
     kube.patch("v1", "ConfigMap", "cards-config", bank.NAMESPACE, body={"data": {"extra": "x"}})
-    named = {"metadata": {"name": "backdoor", "namespace": bank.NAMESPACE}}
+    named: dict[str, Any] = {"metadata": {"name": "backdoor", "namespace": bank.NAMESPACE}}
     kube.create({"apiVersion": "v1", "kind": "ServiceAccount", **named})
-    everyone = {"spec": {"podSelector": {}}}
+    everyone: dict[str, Any] = {"spec": {"podSelector": {}}}
     kube.create({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **named, **everyone})
 
     bank.reset(lab)

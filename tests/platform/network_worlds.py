@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ringfence.platform.kubernetes.flows import Connectivity, Flow, PodRef
@@ -27,6 +28,11 @@ OUTSIDE = ("198.51.100.7", "10.0.0.200", "fd00::99")
 PORTS = (("TCP", 53), ("UDP", 53), ("TCP", 80), ("TCP", 8080), ("UDP", 8080), ("SCTP", 80))
 KEYS = ("app", "tier", "team")
 VALUES = ("a", "b")
+
+
+def examples(count: int) -> settings:
+    """So many examples, however slow the machine: what takes time here is the oracle, not the product."""
+    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)

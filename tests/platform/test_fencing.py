@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.platform.kubernetes import fencing
@@ -23,6 +23,7 @@ from tests.platform.network_worlds import (
     Party,
     World,
     beyond_policies,
+    examples,
     key,
     labels_of,
     maps,
@@ -141,13 +142,13 @@ def assert_cut_and_nothing_else_changed(world: World, change: fencing.LabelChang
         assert others <= others_before, "a pod that was fenced earlier gained a flow"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds(fenced_before=True), bystanders)
 def test_a_detach_cuts_the_victim_and_changes_no_other_flow(world: World, others: Bystanders) -> None:
     assert_cut_and_nothing_else_changed(world, detached(world, others))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(worlds(fenced_before=True))
 def test_a_fence_in_place_cuts_the_victim_and_changes_no_other_flow(world: World) -> None:
     change = in_place(world)
@@ -155,7 +156,7 @@ def test_a_fence_in_place_cuts_the_victim_and_changes_no_other_flow(world: World
     assert_cut_and_nothing_else_changed(world, change)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(worlds(fenced_before=True), bystanders)
 def test_the_evaluation_calls_a_pod_cut_exactly_when_the_exclusions_are_made(world: World, others: Bystanders) -> None:
     change = detached(world, others)
@@ -166,7 +167,7 @@ def test_the_evaluation_calls_a_pod_cut_exactly_when_the_exclusions_are_made(wor
         assert not evaluate(victim, states[-1].with_policy(skipped).policies).cut
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds(), bystanders, st.sets(st.sampled_from(KEYS), max_size=1))
 def test_what_still_selects_a_detached_pod_is_named(world: World, others: Bystanders, keep: set[str]) -> None:
     victim = victim_of(world)
@@ -190,7 +191,7 @@ def test_what_still_selects_a_detached_pod_is_named(world: World, others: Bystan
         assert not change.services, "a Service selects by labels that can be taken off"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds(), bystanders, st.sets(st.sampled_from(KEYS), max_size=1))
 def test_only_labels_that_something_needs_are_removed(world: World, others: Bystanders, keep: set[str]) -> None:
     before = labels_of(victim_of(world))
@@ -206,7 +207,7 @@ def test_only_labels_that_something_needs_are_removed(world: World, others: Byst
             assert label.key in positive_keys(selector_of[name.split()[1]])
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(worlds(), bystanders)
 def test_the_way_back_restores_every_object_exactly(world: World, others: Bystanders) -> None:
     change = detached(world, others)
@@ -226,7 +227,7 @@ def test_the_way_back_restores_every_object_exactly(world: World, others: Bystan
         assert fencing.without_exclusion(restored, FENCE, prior=prior, pods=released.pods) == ()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(worlds(), bystanders)
 def test_nothing_that_is_passed_in_is_changed(world: World, others: Bystanders) -> None:
     snapshot = copy.deepcopy((world, others))

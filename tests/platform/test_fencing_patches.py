@@ -104,6 +104,12 @@ def test_putting_back_is_guarded_like_the_exclusion() -> None:
     )
 
 
+def test_members_that_the_server_writes_out_empty_are_nobodys_edit() -> None:
+    live = policy({"matchLabels": {}, "matchExpressions": [EXPRESSION]})
+    assert fencing.without_exclusion(live, FENCE, prior={}, pods=())
+    assert fencing.without_exclusion(policy({"matchLabels": {}}), FENCE, prior=None, pods=()) == ()
+
+
 def test_somebody_elses_edit_of_an_excluded_policy_is_not_overwritten() -> None:
     live = patched(
         policy({"matchLabels": {"app": "a"}}), fencing.exclusion(policy({"matchLabels": {"app": "a"}}), FENCE)
@@ -191,6 +197,11 @@ def test_objects_of_other_namespaces_are_passed_over() -> None:
     elsewhere = [{**obj, "metadata": {"namespace": "shop", "name": "x"}} for obj in (REPLICA_SET, SERVICE)]
     change = fencing.detached_labels("bank", POD, **FENCED, controllers=elsewhere[:1], services=elsewhere[1:])
     assert [label.key for label in change.removed] == ["app.kubernetes.io/instance"]
+
+
+def test_a_tracking_label_that_admission_requires_stays() -> None:
+    change = fencing.detached_labels("bank", POD, **FENCED, keep=["app.kubernetes.io/instance"])
+    assert change.removed == ()
 
 
 def test_a_policy_that_begins_to_match_is_told_apart() -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ringfence.errors import TargetError
 from ringfence.platform.kubernetes.flows import Flow, PodRef, allows
 from ringfence.platform.kubernetes.policies import Direction, PolicyError, evaluate
-from tests.platform.network_worlds import World, beyond_policies, every_flow, flow, key, oracle, worlds
+from tests.platform.network_worlds import World, beyond_policies, every_flow, examples, flow, key, oracle, worlds
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds())
 def test_allows_agrees_with_the_oracle_on_every_flow(world: World) -> None:
     connectivity = world.connectivity()
@@ -25,7 +25,7 @@ def test_allows_agrees_with_the_oracle_on_every_flow(world: World) -> None:
     assert allowed == expected, f"too many {allowed - expected}, too few {expected - allowed}"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds())
 def test_a_shut_direction_lets_no_flow_through_but_self_and_node(world: World) -> None:
     allowed = oracle(world)
@@ -44,7 +44,7 @@ def test_a_shut_direction_lets_no_flow_through_but_self_and_node(world: World) -
             assert not {grant for grant in leaving if grant[2] in ("UDP", "TCP") and grant[3] == 53}
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds())
 def test_a_pods_address_is_the_pod(world: World) -> None:
     connectivity = world.connectivity()
@@ -138,6 +138,15 @@ def test_an_ip_block_is_its_range_without_the_exceptions_in_either_family() -> N
     assert not reaches("fd00::1", "0.0.0.0/0")
     assert reaches("fd00::1", "::/0", "fd01::/16")
     assert not reaches("198.51.100.7", "::/0")
+
+
+def test_every_address_of_a_dual_stack_pod_counts() -> None:
+    second = pod("b", "10.0.0.2")
+    second["status"]["podIPs"].append({"ip": "fd00::2"})
+    only_v6 = policy(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": "fd00::/64"}}]}])
+    assert allows(Flow(A, B, 80), [only_v6], (PODS[0], second), BANK)
+    assert allows(Flow(A, ipaddress.ip_address("fd00::2"), 80), [only_v6], (PODS[0], second), BANK)
+    assert not allows(Flow(A, B, 80), [only_v6], PODS, BANK)
 
 
 def test_a_namespace_whose_labels_are_needed_and_unknown_is_an_error() -> None:

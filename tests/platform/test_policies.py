@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from ringfence.errors import RingfenceError
 from ringfence.platform.kubernetes.policies import (
@@ -24,7 +24,7 @@ from ringfence.platform.kubernetes.policies import (
     selecting,
 )
 from ringfence.platform.kubernetes.selectors import parse as selector
-from tests.platform.network_worlds import World, labels_of, picks, types_of, worlds
+from tests.platform.network_worlds import World, examples, labels_of, picks, types_of, worlds
 
 POD = {"metadata": {"namespace": "bank", "name": "cards", "labels": {"app": "cards"}}, "spec": {}}
 
@@ -83,7 +83,7 @@ def test_a_pod_that_nothing_selects_is_open_and_has_no_openings() -> None:
     assert (isolation.ingress_isolated, isolation.egress_isolated, isolation.openings) == (False, False, ())
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(worlds())
 def test_selection_and_isolation_agree_with_the_oracle(world: World) -> None:
     for pod in world.pods:

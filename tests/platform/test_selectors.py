@@ -59,21 +59,25 @@ def selected_by_query(query: str, of: dict[str, str]) -> bool:
     return all(verdicts)
 
 
+@worlds.examples(100)
 @given(selectors, labels)
 def test_matching_agrees_with_the_oracle(selector: dict, of: dict) -> None:
     assert matches(selector, of) == worlds.picks(selector, of)
 
 
+@worlds.examples(100)
 @given(selectors, labels)
 def test_the_query_selects_what_the_selector_selects(selector: dict, of: dict) -> None:
     assert selected_by_query(to_query(selector), of) == matches(selector, of)
 
 
+@worlds.examples(100)
 @given(labels, labels)
 def test_a_map_selects_by_equality_and_the_empty_one_nothing(selector: dict, of: dict) -> None:
     assert matches_map(selector, of) == (bool(selector) and selector.items() <= of.items())
 
 
+@worlds.examples(100)
 @given(selectors, labels)
 def test_without_a_required_label_nothing_is_selected(selector: dict, of: dict) -> None:
     for key in parse(selector).required_keys:
@@ -155,11 +159,13 @@ def test_what_is_not_understood_is_an_error_for_any_labels(selector: dict) -> No
         assert error.value.why
 
 
+@worlds.examples(100)
 @given(st.text())
 def test_printable_text_has_nothing_that_a_terminal_or_page_could_act_on(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._/:\\-]*", printable(text))
 
 
+@worlds.examples(100)
 @given(st.text(), st.text())
 def test_different_texts_stay_different(left: str, right: str) -> None:
     assert (printable(left) == printable(right)) == (left == right)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -77,7 +78,7 @@ def test_any_changed_field_breaks_the_chain_at_that_entry(entries: list[CustodyE
             ]
         )
     )
-    entries[index] = replace(entries[index], **{field: value})
+    entries[index] = replace(entries[index], **{field: value})  # type: ignore[arg-type]
     with pytest.raises(Tampered, match=f"entry {index + 1}:"):
         custody.verify_chain(entries)
 
@@ -107,12 +108,21 @@ def test_a_rewritten_chain_has_another_head(entries: list[CustodyEntry]) -> None
     assert custody.verify_chain(rewritten) != custody.verify_chain(entries)
 
 
+def test_an_entry_hashed_anew_still_has_to_follow_the_one_before() -> None:
+    """Whoever edits an entry can compute its hash again: then number and link give it away."""
+    first, second, _ = sample.custody_entries(3)
+    for wrong in (replace(second, seq=3), replace(second, prev_hash="1" * 64)):
+        hashed_anew = replace(wrong, hash=wrong.computed_hash())
+        with pytest.raises(Tampered, match=r"entry 2: expected (seq|prev_hash)"):
+            custody.verify_chain([first, hashed_anew])
+
+
 def test_a_chain_goes_on_from_a_head() -> None:
     entries = sample.custody_entries(2)
     assert custody.append(Head(1, entries[0].hash), **_facts(entries[1])) == entries[1]
 
 
-def _facts(entry: CustodyEntry) -> dict[str, object]:
+def _facts(entry: CustodyEntry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in ("at", "action", "item", "actor", "purpose", "sha256")}
 
 

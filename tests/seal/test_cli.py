@@ -13,6 +13,7 @@ import pytest
 
 from ringfence.errors import ExitCode
 from ringfence.seal import cli
+from ringfence.seal.manifest import Result
 from ringfence.seal.signing import SigningKey, load_or_create
 from tests.seal import sample
 from tests.seal.archive import replaced
@@ -39,7 +40,7 @@ Run = Callable[..., tuple[int, str]]
 
 def test_a_good_bundle_is_verified_and_what_is_not_proven_is_said(run: Run, bundle_file: Path, public: Path) -> None:
     code, out = run(bundle_file, "--key", public)
-    assert code == ExitCode.OK == 0
+    assert code == 0
     assert out.startswith(f"verified: {bundle_file}\n")
     assert "INC-1/seal/1 of incident INC-1" in out
     assert "5: 3 collected, 1 absent, 1 denied" in out
@@ -51,7 +52,7 @@ def test_a_changed_bundle_is_tampered_and_the_item_is_named(run: Run, bundle_fil
     data = bundle_file.read_bytes()
     bundle_file.write_bytes(data.replace(b"cards-7d9f", b"cards-7d9e"))
     code, out = run(bundle_file, "--key", public)
-    assert code == ExitCode.TAMPERED == 20
+    assert code == 20
     assert out.startswith("TAMPERED: ")
     assert "manifest.json" in out
     assert "verified" not in out
@@ -64,7 +65,7 @@ def test_without_or_with_another_key_it_cannot_be_checked(
     (tmp_path / "junk.pub").write_text("junk")
     for arguments in ((), ("--key", tmp_path / "other.key.pub"), ("--key", tmp_path / "junk.pub"), ("--key", "absent")):
         code, out = run(bundle_file, *arguments)
-        assert code == ExitCode.UNVERIFIABLE == 21
+        assert code == 21
         assert out.startswith("CANNOT BE CHECKED: ")
     assert key.key_id in run(bundle_file)[1]
 
@@ -84,7 +85,7 @@ def test_an_absent_bundle_cannot_be_checked(run: Run, public: Path) -> None:
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(arguments)
-    assert left.value.code == ExitCode.USAGE == 2
+    assert left.value.code == 2
     assert "usage: ringfence-verify" in capsys.readouterr().err
 
 
@@ -127,7 +128,7 @@ def test_a_hostile_file_name_cannot_drive_the_terminal(run: Run, tmp_path: Path)
 def test_required_items_that_are_missing_are_always_shown(
     run: Run, tmp_path: Path, public: Path, key: SigningKey
 ) -> None:
-    missing = sample.item("logs/cards/current", result=sample.Result.DENIED, reason="forbidden")
+    missing = sample.item("logs/cards/current", result=Result.DENIED, reason="forbidden")
     written = sample.write(tmp_path / "INC-2.tar", key, items=(missing,))
     code, out = run(written.path, "--key", public)
     assert code == ExitCode.OK
@@ -137,7 +138,7 @@ def test_required_items_that_are_missing_are_always_shown(
 def test_extract_gives_openssl_what_it_needs(run: Run, bundle_file: Path, public: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     assert run(bundle_file, "--key", public, "--extract", folder)[0] == 0
-    command = ["openssl", "dgst", "-sha256", "-verify", public, "-signature", "signature.der", "pae.bin"]
+    command = ["openssl", "dgst", "-sha256", "-verify", str(public), "-signature", "signature.der", "pae.bin"]
     checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert checked.stdout == "Verified OK\n"
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.seal import canonical, tar
+from ringfence.seal import canonical, custody, tar
 from ringfence.seal.canonical import FormatError
 from ringfence.seal.envelope import Envelope
 from ringfence.seal.verify import examine_stream
@@ -131,6 +131,14 @@ def test_a_huge_manifest_is_refused_before_it_is_read(bundle: bytes) -> None:
     found = examine_stream(io.BytesIO(claimed + tar.header("manifest.json", tar.MAX_SIZE)), None)
     assert tampered(found) == ["manifest.json"]
     assert "at most" in str(found.problems[-1])
+
+
+def test_a_line_is_not_read_past_its_limit(bundle: bytes) -> None:
+    endless = consistent(bundle, statement_of(bundle), {"custody.jsonl": b" " * (custody.MAX_LINE + (1 << 20))})
+    found = examine_stream(io.BytesIO(endless), None)
+    assert f"custody.jsonl entry 1: a reader of its format: longer than {custody.MAX_LINE} bytes" in str(
+        found.problems[1]
+    )
 
 
 def test_hostile_names_in_the_archive_are_shown_escaped(bundle: bytes) -> None:

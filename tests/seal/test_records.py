@@ -181,7 +181,7 @@ def test_hostile_text_is_shown_escaped_and_short() -> None:
 
 def test_the_members_of_every_record_are_those_of_version_1() -> None:
     found = {
-        record.__name__: " ".join(field.name for field in fields(record))  # type: ignore[arg-type]
+        record.__name__: " ".join(field.name for field in fields(record))
         for record in (Blob, Item, Manifest, CustodyEntry, TimelineEntry, ObjectRef, Predicate)
     }
     assert found == {

@@ -12,6 +12,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, generate_private_key
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.dsse import Envelope as LibraryEnvelope
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from ringfence.errors import Tampered, Unverifiable
 from ringfence.seal import canonical
@@ -45,11 +46,11 @@ def envelope_of(bundle: bytes) -> Envelope:
 
 
 def with_envelope(bundle: bytes, **changed: object) -> bytes:
-    envelope = Envelope(**{**vars(envelope_of(bundle)), **changed})  # type: ignore[arg-type]
+    envelope = Envelope(**{**vars(envelope_of(bundle)), **changed})
     return replaced(bundle, "seal.json", lambda _: envelope.to_bytes())
 
 
-def json_edit(edit: Callable[[dict[str, object]], object]) -> Edit:
+def json_edit(edit: Callable[[Any], object]) -> Edit:
     def apply(data: bytes) -> bytes:
         value = json.loads(data)
         edit(value)
@@ -66,6 +67,11 @@ def last_base64_bit(text: str) -> str:
     return body[:-1] + digits[digits.index(body[-1]) ^ 1] + "=" * (len(text) - len(body))
 
 
+def has_special_digits(data: bytes) -> bool:
+    """Whether standard and URL-safe base64 of these bytes differ."""
+    return base64.b64encode(data) != base64.urlsafe_b64encode(data)
+
+
 SPELLINGS: dict[str, Edit] = {
     "a space": lambda data: data.replace(b'","', b'", "', 1),
     "a line feed at the end": lambda data: data + b"\n",
@@ -75,15 +81,13 @@ SPELLINGS: dict[str, Edit] = {
     ).encode(),
     "a doubled member": lambda data: data.replace(b'"payloadType"', b'"payloadType":"x","payloadType"'),
     "an unknown member": json_edit(lambda value: value.update(note="hello")),
-    "an unknown member of the signature": json_edit(lambda value: value["signatures"][0].update(cert="x")),  # type: ignore[index]
-    "two signatures": json_edit(lambda value: value["signatures"].append(value["signatures"][0])),  # type: ignore[attr-defined, index]
+    "an unknown member of the signature": json_edit(lambda value: value["signatures"][0].update(cert="x")),
+    "two signatures": json_edit(lambda value: value["signatures"].append(value["signatures"][0])),
     "no signature": json_edit(lambda value: value.update(signatures=[])),
-    "spare base64 bits": json_edit(
-        lambda value: value.update(payload=last_base64_bit(value["payload"]))  # type: ignore[operator]
-    ),
+    "spare base64 bits": json_edit(lambda value: value.update(payload=last_base64_bit(value["payload"]))),
     "url-safe base64": json_edit(
-        lambda value: value["signatures"][0].update(  # type: ignore[index]
-            sig=value["signatures"][0]["sig"].replace("+", "-").replace("/", "_")  # type: ignore[index]
+        lambda value: value["signatures"][0].update(
+            sig=value["signatures"][0]["sig"].replace("+", "-").replace("/", "_")
         )
     ),
     "base64 with a line break": lambda data: data.replace(b'"payload":"e', b'"payload":"\\ne'),
@@ -205,6 +209,12 @@ def test_malformed_signatures_are_tampering(bundle: bytes, examine: Examine, sig
 def test_der_with_something_behind_it_is_refused(bundle: bytes, examine: Examine) -> None:
     changed = with_envelope(bundle, signature=envelope_of(bundle).signature + b"\0")
     assert tampered(examine(changed)) == ["seal.json (signature)"]
+
+
+def test_numbers_out_of_range_have_no_canonical_form() -> None:
+    for r, s in ((0, 1), (1, 0), (1, P256_ORDER), (P256_ORDER, 1), (2**300, 1)):
+        with pytest.raises(ValueError, match="out of range"):
+            canonical_signature(encode_dss_signature(r, s))
 
 
 def test_every_signature_that_is_made_is_canonical(key: SigningKey) -> None:

@@ -7,7 +7,7 @@ import os
 from .http import Reply, Request, Route, serve
 from .upstream import Upstream
 
-LEDGER = Upstream("ledger", seconds=0.3)
+LEDGER = Upstream("ledger", seconds=1.0)
 
 
 def accounts(request: Request) -> Reply:

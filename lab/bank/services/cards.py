@@ -16,7 +16,7 @@ from . import log
 from .http import HttpError, Reply, Request, Route, serve
 from .upstream import Upstream
 
-LEDGER = Upstream("ledger", seconds=0.3)
+LEDGER = Upstream("ledger", seconds=1.0)
 EXPRESSION = re.compile(r"\$\{(.+?)\}", re.DOTALL)
 REQUIRED_SETTINGS = ("scheme", "limit_cents", "statement_format")
 

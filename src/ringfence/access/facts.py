@@ -46,6 +46,7 @@ class Facts:
     siblings: Siblings | None
     siblings_unread: str
     account: Json | None
+    account_unread: str
     controller: str
     serving: tuple[Serving, ...]
     token_refused: bool
@@ -74,10 +75,11 @@ def gather(
         siblings = siblings_future.result()
     except PlatformError as error:
         unread = str(error)
+    account, account_unread = None, ""
     try:
         account = account_future.result()
-    except PlatformError:
-        account = None
+    except PlatformError as error:
+        account_unread = str(error)
     controller = owners.controller_of(pod)
     return Facts(
         pod=pod,
@@ -86,6 +88,7 @@ def gather(
         siblings=siblings,
         siblings_unread=unread,
         account=account,
+        account_unread=account_unread,
         controller=f"{controller['kind']} {controller['name']}" if controller else "",
         serving=serving_future.result(),
         token_refused=token_refused,

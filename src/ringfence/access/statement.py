@@ -131,6 +131,15 @@ def _cloud(facts: Facts) -> Iterator[AccessPath]:
             until="the role's sessions are revoked",
             retest="CloudTrail, by the session's access key",
         )
+    elif facts.account_unread:
+        yield _unseen(
+            facts,
+            "identity.cloud",
+            "Cloud credentials that the pod could take",
+            Level.NONE,
+            f"the pod names no role, and its account could not be read: {facts.account_unread}",
+            "get on serviceaccounts",
+        )
 
 
 def _siblings(facts: Facts) -> Iterator[AccessPath]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ringfence.actions.base import Action, inverse
 from ringfence.actions.perform import dry_run
-from ringfence.errors import Invalid, RingfenceError
+from ringfence.errors import Conflict, Invalid, PlatformError, RingfenceError
 from ringfence.model.base import Json
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
@@ -207,7 +207,8 @@ class Quarantine(Action):
         )
 
     def _detach(self, target: ObjectRef, pod: Json, relabel: fencing.LabelChange) -> Change:
-        operations = [*fencing.relabel(pod, relabel.labels), *_annotate(pod)]
+        same_pod = {"op": "test", "path": "/metadata/uid", "value": target.uid}
+        operations = [*(fencing.relabel(pod, relabel.labels) or (same_pod,)), *_annotate(pod)]
         gone = ", ".join(label.key for label in relabel.removed) or "none"
         return Change(
             id="detach",
@@ -221,12 +222,13 @@ class Quarantine(Action):
     def _try(self, change: Change) -> Refused | None:
         try:
             dry_run(self.cluster, change)
-        except Invalid as error:
-            if change.verb is Verb.CREATE or change.ref.kind == POD.kind:
-                return Refused(reason=f"{error.what}: {error.why}", next_step=error.next_step)
-        except RingfenceError as error:
-            if error.code == "conflict" and change.verb is Verb.CREATE:
+        except PlatformError as error:
+            if not change.needed:
+                return None  # the cut does not wait for it: the step will say that it is done in part
+            if isinstance(error, Conflict) and change.verb is Verb.CREATE:
                 return None  # ours already, of an attempt that was cut short
+            if isinstance(error, Invalid):
+                return Refused(reason=f"{error.what}: {error.why}", next_step=error.next_step)
             raise
         return None
 

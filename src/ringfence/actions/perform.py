@@ -16,6 +16,8 @@ from ringfence.model.plan import Change, Verb
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import resource_of
 
+_EMPTY: tuple[Any, ...] = (None, {}, [])
+
 
 class Answer(NamedTuple):
     """What became of a change; ``live`` is the object as the server last showed it (None when there is none)."""
@@ -60,7 +62,7 @@ def in_place(change: Change, live: Json | None) -> bool:
     """Whether live state is what the change makes (pure)."""
     match change.verb:
         case Verb.CREATE:
-            return live is not None and _covers(change.body.get("spec"), live.get("spec"))
+            return live is not None and _same(change.body.get("spec"), live.get("spec"))
         case Verb.PATCH:
             return (
                 live is not None
@@ -68,7 +70,9 @@ def in_place(change: Change, live: Json | None) -> bool:
                 and all(_shows(operation, live) for operation in change.body if operation["op"] != "test")
             )
         case Verb.DELETE:
-            return live is None or live["metadata"]["uid"] != change.ref.uid
+            # One that is terminating has taken the request; whether it is gone is for the action to verify.
+            meta = (live or {}).get("metadata") or {}
+            return meta.get("uid") != change.ref.uid or bool(meta.get("deletionTimestamp"))
 
 
 def _send(cluster: Cluster, change: Change, audit_id: str, *, dry_run: bool) -> Json | None:
@@ -105,13 +109,14 @@ def _live(cluster: Cluster, change: Change) -> Json | None:
     return cluster.find(resource_of(change.ref), change.ref.namespace, change.ref.name)
 
 
-def _covers(wanted: Any, live: Any) -> bool:
-    """Whether live holds everything that was wanted; the server may have added defaults."""
-    if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(
-            _covers(value, live.get(key)) or (value in ({}, []) and key not in live) for key, value in wanted.items()
-        )
-    return bool(wanted == live)
+def _same(wanted: Any, live: Any) -> bool:
+    """Whether live is what was wanted, but for members that are empty, which the server may write or leave out.
+
+    More than was wanted is not the same: a deny-all with one rule more is none. (The server adds no default to it.)
+    """
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return all(_same(wanted.get(key), live.get(key)) for key in wanted.keys() | live.keys())
+    return bool(wanted == live) or (wanted in _EMPTY and live in _EMPTY)
 
 
 def _shows(operation: Json, live: Json) -> bool:

@@ -20,7 +20,7 @@ from ringfence.seal.blob import BlobFolder
 
 @dataclass(frozen=True)
 class What:
-    """An item before it is acquired. ``absent_ok``: a 400 from the server means that there is nothing (logs)."""
+    """An item before it is acquired. ``absent_on_invalid``: a 400 means that there is none (logs)."""
 
     id: str
     kind: str
@@ -103,7 +103,7 @@ class Acquirer:
         match error:
             case NotFound():
                 result = Collected.ABSENT
-            case Invalid() if what.absent_on_invalid:
+            case Invalid(status=400) if what.absent_on_invalid:
                 result = Collected.ABSENT
             case Denied():
                 result = Collected.DENIED

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ringfence import __version__
+from ringfence.errors import EvidenceError
 from ringfence.evidence.vault import Vault
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
@@ -18,6 +19,7 @@ from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
 from ringfence.seal import blob, custody, manifest, statement, timeline
 from ringfence.seal.blob import Encoding
+from ringfence.seal.canonical import FormatError
 from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.write import write_bundle
@@ -41,6 +43,8 @@ def shortfall(items: Iterable[EvidenceItem]) -> tuple[str, ...]:
     ]
     if not any(item.id == "pod" for item in found):
         lacking.insert(0, "pod: not asked for")
+    if not any(item.id.startswith("logs/") for item in found):
+        lacking.append("logs: not asked for")
     return tuple(lacking)
 
 
@@ -55,8 +59,18 @@ class Sealer:
     def seal(self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], *, actor: str) -> Seal:
         """Record the items, write the bundle, record the seal. The timeline inside ends just before the seal's event.
 
-        Raises VaultError, StoreError.
+        Raises VaultError, StoreError, EvidenceError when something in it has no place in the format.
         """
+        try:
+            return self._seal(incident, subject, items, actor)
+        except FormatError as error:
+            raise EvidenceError(
+                "the evidence cannot be sealed as it is",
+                why=str(error),
+                next_step="keep the vault and the store as they are: the items themselves are in the vault",
+            ) from error
+
+    def _seal(self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], actor: str) -> Seal:
         now = datetime.now(UTC)
         ordered = tuple(sorted(items, key=lambda item: (item.volatility, item.id)))
         with self.store.write() as session:

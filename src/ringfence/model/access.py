@@ -23,11 +23,19 @@ class PathState(StrEnum):
 
 
 class Acceptance(Noun):
-    """Who took an open row on, and why. ``principal`` is a principal that the cluster vouched for."""
+    """Who took an open row on, and why. ``principal`` is a principal that the cluster vouched for.
+
+    ``state`` is the row's as it was accepted: who takes an unseen row on has not agreed to an alive one.
+    """
 
     principal: str
     reason: str
     at: Instant
+    state: PathState
+
+    def covers(self, state: PathState) -> bool:
+        """Whether a row in ``state`` is open and no worse than what was accepted."""
+        return state is PathState.UNSEEN or (state is PathState.ALIVE and self.state is PathState.ALIVE)
 
 
 class AccessPath(Noun):
@@ -49,6 +57,8 @@ class AccessPath(Noun):
             raise ValueError(f"{self.path}: dead needs observed or proven, not {self.level}")
         if (self.state is PathState.ACCEPTED) != (self.acceptance is not None):
             raise ValueError(f"{self.path}: accepted needs an acceptor, and only accepted has one")
+        if self.acceptance and self.acceptance.state not in (PathState.ALIVE, PathState.UNSEEN):
+            raise ValueError(f"{self.path}: only an open row can be accepted, not a {self.acceptance.state} one")
         if self.acceptance and not (self.acceptance.principal.strip() and self.acceptance.reason.strip()):
             raise ValueError(f"{self.path}: an acceptance names a principal and a reason")
         return self

@@ -16,6 +16,7 @@ import rfc8785
 from ringfence.model.base import Json, Noun
 from ringfence.model.objects import ObjectRef
 
+_MAX_INT = 2**53 - 1
 _AUDIT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://ringfence.dev/audit-id")
 
 
@@ -53,9 +54,12 @@ class Change(Noun):
     needed: bool = True
     effect: str
 
-    def audit_id(self, incident: str, step: str) -> str:
-        """The Audit-ID of this request: the same change asked again carries the same id."""
-        return str(uuid.uuid5(_AUDIT_NAMESPACE, f"{incident}/{step}/{self.id}"))
+    def audit_id(self, incident: str, fence: str, step: str) -> str:
+        """The Audit-ID of this request: the same change asked again carries the same id.
+
+        ``fence``, random for each incident, keeps apart the INC-1 of two stores that work on one cluster.
+        """
+        return str(uuid.uuid5(_AUDIT_NAMESPACE, f"{incident}/{fence}/{step}/{self.id}"))
 
 
 class ServiceImpact(Noun):
@@ -102,5 +106,17 @@ class Plan(Noun):
     """Why this shape and not another."""
 
     def sha256(self) -> str:
-        """Hash of the plan's canonical JSON (RFC 8785)."""
-        return hashlib.sha256(rfc8785.dumps(self.to_json())).hexdigest()
+        """Hash of the plan's canonical JSON (RFC 8785); integers that it does not know are written as strings."""
+        return hashlib.sha256(rfc8785.dumps(_canonical(self.to_json()))).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    # Objects of the cluster have 64-bit integers (tolerationSeconds, terminationGracePeriodSeconds).
+    match value:
+        case dict():
+            return {key: _canonical(member) for key, member in value.items()}
+        case list():
+            return [_canonical(member) for member in value]
+        case int() if abs(value) > _MAX_INT:
+            return str(value)
+    return value

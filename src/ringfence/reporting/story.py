@@ -99,7 +99,9 @@ def sentence(event: Event) -> str:
         case StateChanged():
             return f"The incident goes from {event.before} to {event.after}."
         case CaptureOpened():
-            return f"Capture opened: {event.opened} of {event.streams} log streams, waited {event.waited_ms} ms for them."
+            return (
+                f"Capture opened: {event.opened} of {event.streams} log streams, waited {event.waited_ms} ms for them."
+            )
         case PlanMade():
             return f"{event.step}: {event.action} planned, {_count(len(event.changes), 'change')}. {event.rationale}"
         case ChangeIntended():
@@ -122,9 +124,9 @@ def sentence(event: Event) -> str:
             return f"Evidence {event.seal}: {event.action}: {event.result}"
         case AccessTurned():
             before = event.before or "first look"
-            return f"Residual access, {event.path}: {before} → {event.after} ({event.level}). {event.why}"
+            return f"Residual access, {event.path}: {before} → {event.after} ({event.level}): {event.why}"
         case AccessAccepted():
-            return f"Residual access, {event.path}: accepted. {event.reason}"
+            return f"Residual access, {event.path}: accepted: {event.reason}"
         case CanaryTried():
             why = f", {event.why}" if event.why else ""
             return f"Canary for {event.path} ({event.canary}): {event.result}{why}"
@@ -194,7 +196,9 @@ def _how_far(tried: Sequence[StepView]) -> str:
 def _acquired(run: Sequence[tuple[int, EvidenceAcquired]], declared_at: datetime) -> TimelineLine:
     (first, event), (last, _) = run[0], run[-1]
     if len(run) == 1:
-        return TimelineLine(first, last, event.occurred_at, event.occurred_at - declared_at, event.actor, sentence(event))
+        return TimelineLine(
+            first, last, event.occurred_at, event.occurred_at - declared_at, event.actor, sentence(event)
+        )
     counts = Counter(acquired.result for _, acquired in run)
     results = ", ".join(f"{counts[result]} {result}" for result in Collected if counts[result])
     begin = min(acquired.occurred_at for _, acquired in run)

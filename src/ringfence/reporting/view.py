@@ -149,9 +149,9 @@ class Capture:
 
 @dataclass(frozen=True)
 class Measure:
-    """A preventive measure and the recorded fact that it follows from."""
+    """A preventive measure and the recorded facts that it follows from."""
 
-    fact: str
+    facts: tuple[str, ...]
     measure: str
 
 
@@ -192,9 +192,10 @@ class Report:
     contacts: tuple[Contact, ...]
     head: ChainHead
 
-    def count(self, state: PathState) -> int:
-        """How many rows of the statement are in that state."""
-        return sum(1 for row in self.rows if row.state is state)
+    @property
+    def counts(self) -> dict[PathState, int]:
+        """How many rows of the statement are in each state."""
+        return {state: sum(1 for row in self.rows if row.state is state) for state in PathState}
 
     @property
     def as_of(self) -> datetime | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ringfence.actions.network import Quarantine
-from ringfence.errors import EvidenceError, NotFound, StoreError, TargetError
+from ringfence.errors import EvidenceError, Guarded, NotFound, RingfenceError, TargetError
 from ringfence.evidence.logs import LogCapture
 from ringfence.model.base import Json
 from ringfence.model.evidence import Seal
@@ -83,13 +83,13 @@ def contain(
 ) -> Containment:
     """Contain one pod. ``ask`` is asked when customers would fall below the serving floor; ``on_cut`` hears of the cut.
 
-    Raises TargetError, PlatformError (nothing was changed then, or the journal says what), StoreError.
+    Raises TargetError, Guarded, PlatformError (nothing was changed then, or the journal says what), StoreError.
     """
     pod, reading = find_pod(context, request.namespace, request.name)
     target = reference(context.cluster_id, pod)
     refusal = guard.protected(pod, context.policy)
     if refusal is not None:
-        raise TargetError(f"{target} is not to be touched", why=refusal.reason, next_step=refusal.next_step)
+        raise Guarded(f"{target} is not to be touched", why=refusal.reason, next_step=refusal.next_step)
     incident, joined = _declare(context, request, target)
     logs = _open_logs(context, incident, pod)
     steps.reconcile(context, incident)
@@ -220,11 +220,10 @@ def _open_logs(context: Context, incident: Incident, pod: Json) -> LogCapture | 
 def _seal(
     context: Context, incident: Incident, target: ObjectRef, around: Surroundings, logs: LogCapture | EvidenceError
 ) -> tuple[Seal | None, str]:
-    """Seal; a vault that cannot be written must not hide that the cut is in place."""
+    """Seal; a vault that cannot be written, or a key that cannot be used, must not hide that the cut is in place."""
     try:
         if isinstance(logs, EvidenceError):
             raise logs
         return collect_and_seal(context, incident, target, around, logs), ""
-    except (EvidenceError, StoreError) as error:
+    except RingfenceError as error:
         return None, f"{error} ({error.next_step})" if error.next_step else str(error)
-

@@ -130,7 +130,7 @@ def _delete(
     shut = gate.shut_because(
         plan.destroys, _seals(context, incident), now=now(), max_age_seconds=context.policy.seal_max_age_seconds
     )
-    if shut and break_glass is None:
+    if shut and not (break_glass and break_glass.strip()):
         steps.refuse(context, incident, step, action.name, "evidence", "; ".join(shut))
         refused = Refused(reason="; ".join(shut), next_step=f"ringfence evidence collect {incident.id}")
         return _finished(context, incident, step, action.name, refused), None
@@ -194,7 +194,9 @@ def _lift_fence(context: Context, incident: Incident, step: str) -> tuple[tuple[
         if isinstance(change, Refused | Already):
             outcome = change
         else:
-            done = steps.apply_change(context, incident, step, action, ordinal, change)
+            # Two incidents, or two attempts, have changes of the same id: each is journalled as its own.
+            own = change.model_copy(update={"id": f"{change.id}-{record.incident}-{record.step}"})
+            done = steps.apply_change(context, incident, step, action, ordinal, own)
             assert done.outcome is not None
             outcome = done.outcome
         if steps.is_done(outcome):

@@ -68,7 +68,8 @@ def accept(context: Context, incident: Incident, path: str, reason: str) -> Acce
                 f"{path} is dead: there is nothing to accept", next_step=f"ringfence status {incident.id}"
             )
         incidents.remember(session, context.principal, now())
-        acceptance = Acceptance(principal=context.actor, reason=reason, at=now())
+        accepted = row.acceptance.state if row.acceptance else row.state
+        acceptance = Acceptance(principal=context.actor, reason=reason, at=now(), state=accepted)
         return access.accept(session, incident.id, row, acceptance)
 
 

@@ -95,6 +95,7 @@ def apply_change(
 ) -> ChangeRecord:
     """One change through the journal. One that a former attempt left without a result is looked up, not sent again."""
     with context.store.write() as session:
+        left = journal.find(session, incident.id, step, change.id)
         record = journal.intend(
             session,
             incident=incident.id,
@@ -108,7 +109,8 @@ def apply_change(
     if record.outcome is not None and is_done(record.outcome):
         return record
     sent = now()
-    answer = action.apply(record.change, record.audit_id)
+    unanswered = left is not None and left.outcome is None
+    answer = resolve(context.cluster, record.change) if unanswered else action.apply(record.change, record.audit_id)
     if isinstance(answer.outcome, Unknown):
         answer = resolve(context.cluster, record.change)
     with context.store.write() as session:
@@ -118,9 +120,16 @@ def apply_change(
 
 
 def reconcile(context: Context, incident: Incident) -> None:
-    """Find out what became of requests whose result was never written (we died in between): live state decides."""
+    """Find out what became of requests whose result was never written (we died in between), or was not known then.
+
+    Live state decides.
+    """
     with context.store.read() as session:
-        open_records = [r for r in journal.of_incident(session, incident.id) if r.outcome is None]
+        open_records = [
+            record
+            for record in journal.of_incident(session, incident.id)
+            if record.outcome is None or isinstance(record.outcome, Unknown)
+        ]
     for record in open_records:
         answer = resolve(context.cluster, record.change)
         with context.store.write() as session:

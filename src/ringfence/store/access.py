@@ -28,8 +28,9 @@ def save(
 ) -> tuple[AccessPath, ...]:
     """Replace the statement by a newly computed one and return what now stands.
 
-    An acceptance holds while the row is not worse than what was accepted: it lapses when the row is dead (nothing to
-    accept any more) and stays otherwise. A row that the new statement does not speak of any more is kept as it was.
+    An acceptance holds while the row is open and not worse than what was accepted: it lapses when the row is dead
+    (nothing to accept any more), and when a row that was unseen turns out to be alive. A row that the new statement
+    does not speak of any more is kept as it was.
     """
     before = {row.path: row for row in rows(session, incident)}
     after = {row.path: _with_acceptance(row, before.get(row.path)) for row in computed}
@@ -65,7 +66,7 @@ def accept(session: Session, incident: str, row: AccessPath, acceptance: Accepta
 
 
 def _with_acceptance(row: AccessPath, old: AccessPath | None) -> AccessPath:
-    if old is None or old.acceptance is None or not row.is_open:
+    if old is None or old.acceptance is None or not old.acceptance.covers(row.state):
         return row
     return row.model_copy(update={"state": PathState.ACCEPTED, "acceptance": old.acceptance})
 

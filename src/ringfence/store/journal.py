@@ -23,13 +23,14 @@ def intend(
     existing = find(session, incident, step, change.id)
     if existing is not None:
         return existing
+    fence = session.execute(sa.select(tables.incident.c.fence).where(tables.incident.c.id == incident)).scalar_one()
     record = ChangeRecord(
         incident=incident,
         step=step,
         action=action,
         ordinal=ordinal,
         change=change,
-        audit_id=change.audit_id(incident, step),
+        audit_id=change.audit_id(incident, fence, step),
         intended_at=now,
     )
     session.execute(

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
@@ -35,7 +34,10 @@ _JSON_PATCH = "application/json-patch+json"
 _CHUNK = 64 * 1024
 _PAGE = 500
 _MAX_ERROR_BODY = 64 * 1024
-_CREDENTIALS = (LightkubeConfigError, httpx2.InvalidURL, subprocess.SubprocessError, OSError, ValueError, LookupError)
+_CREDENTIALS = (
+    *(LightkubeConfigError, httpx2.InvalidURL, subprocess.SubprocessError),
+    *(OSError, ValueError, LookupError, TypeError),
+)
 """What lightkube lets through while it makes a request ready: a token file, an exec plug-in's program or its answer."""
 
 

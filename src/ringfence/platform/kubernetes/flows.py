@@ -152,7 +152,7 @@ class Connectivity:
             if namespace not in self._rules:
                 self._rules[namespace] = tuple(map(policy_rules.parse, self._policies.get(namespace, ())))
             self._isolation[pod.ref] = isolation_by(
-                rules for rules in self._rules[namespace] if rules.selects(namespace, pod.labels)
+                rules for rules in self._rules[namespace] if rules.pod_selector.matches(pod.labels)
             )
         return self._isolation[pod.ref]
 

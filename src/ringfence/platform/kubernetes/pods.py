@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.selectors import printable
 
+_API_AUDIENCE = "kubernetes.default.svc"
 _STATUS_OF = {
     "initContainers": "initContainerStatuses",
     "containers": "containerStatuses",
@@ -51,17 +52,42 @@ def image_ids(pod: Json) -> frozenset[str]:
     return frozenset(c.image_id for c in containers(pod) if c.list == "containers" and c.image_id)
 
 
+def images_without_id(pod: Json) -> frozenset[str]:
+    """The images, as asked for, of main containers whose digest is not known: they were never started."""
+    return frozenset(str(c.spec.get("image", "")) for c in containers(pod) if c.list == "containers" and not c.image_id)
+
+
+def same_image(pod: Json, other: Json) -> bool:
+    """Whether two pods share an image: by its digest, or by its name as long as one of them has not been started."""
+    if image_ids(pod) & image_ids(other):
+        return True
+    named, others_named = _images(pod), _images(other)
+    return bool(images_without_id(pod) & others_named or images_without_id(other) & named)
+
+
+def _images(pod: Json) -> frozenset[str]:
+    return frozenset(str(c.spec.get("image", "")) for c in containers(pod) if c.list == "containers")
+
+
 def service_account(pod: Json) -> str:
     return str(pod["spec"].get("serviceAccountName") or "default")
 
 
 def mounts_token(pod: Json) -> bool:
-    """Whether an API token is mounted: a projected serviceAccountToken volume of the API server's own audience."""
+    """Whether an API token is mounted: a projected serviceAccountToken volume of the API server's own audience.
+
+    That is the default audience, or one that is spelled out as the API server's usual name.
+    """
     return any(
-        source.get("serviceAccountToken", {}).get("audience", "") == "" and "serviceAccountToken" in source
+        "serviceAccountToken" in source
+        and _is_api_audience((source["serviceAccountToken"] or {}).get("audience") or "")
         for volume in pod["spec"].get("volumes") or ()
         for source in (volume.get("projected") or {}).get("sources") or ()
     )
+
+
+def _is_api_audience(audience: str) -> bool:
+    return audience == "" or _API_AUDIENCE in audience
 
 
 def is_ready(pod: Json) -> bool:
@@ -113,7 +139,9 @@ def node_access(pod: Json) -> tuple[str, ...]:
             found.append(f"container {container.name} is a Windows host process")
         added = (context.get("capabilities") or {}).get("add") or ()
         if added:
-            found.append(f"container {container.name} adds capabilities {', '.join(sorted(map(str, added)))}")
+            found.append(
+                f"container {container.name} adds capabilities {', '.join(sorted(printable(str(c)) for c in added))}"
+            )
         if context.get("procMount") == "Unmasked":
             found.append(f"container {container.name} sees an unmasked /proc")
         found += [

@@ -159,9 +159,6 @@ class PolicyRules:
     types: frozenset[Direction]
     openings: tuple[Opening, ...]
 
-    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        return namespace == self.namespace and self.pod_selector.matches(labels)
-
 
 def parse(policy: Mapping[str, Any]) -> PolicyRules:
     """A NetworkPolicy, as the server sent it, in normal form. Raises PolicyError."""

@@ -14,6 +14,8 @@ from ringfence.platform.kubernetes.selectors import matches, matches_map
 from ringfence.platform.kubernetes.surroundings import Surroundings
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+"""A quota's bare name of these means the requests."""
 _REPLACING = frozenset({"ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"})
 
 
@@ -96,7 +98,7 @@ def quota_shortfall(pod: Json, quotas: Iterable[Json]) -> str:
         status = quota.get("status") or {}
         hard, used = status.get("hard") or {}, status.get("used") or {}
         for key, limit in hard.items():
-            wanted = need.get({"cpu": "requests.cpu", "memory": "requests.memory"}.get(key, key))
+            wanted = need.get(f"requests.{key}" if key in _COMPUTE else key)
             if wanted and _quantity(used.get(key, "0")) + wanted > _quantity(limit):
                 return f"{quota['metadata']['name']} allows {key} {limit}, {used.get(key, '0')} in use"
     return ""
@@ -106,7 +108,7 @@ def _requests(pod: Json) -> dict[str, Decimal]:
     """Requests and limits as a quota counts them: the sum of the containers, or the largest init container."""
     totals: dict[str, Decimal] = {}
     for part in ("requests", "limits"):
-        for resource in ("cpu", "memory", "ephemeral-storage"):
+        for resource in _COMPUTE:
 
             def of(container: Json, part: str = part, resource: str = resource) -> Decimal:
                 return _quantity(((container.get("resources") or {}).get(part) or {}).get(resource, "0"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ringfence.errors import Denied
+from ringfence.errors import Denied, Unanswered
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
@@ -54,4 +54,15 @@ def request_token(cluster: Cluster, pod: Json, audit_id: str) -> BoundToken:
     answer = cluster.create(
         SERVICE_ACCOUNT, meta["namespace"], body, name=account, subresource="token", audit_id=audit_id
     )
-    return BoundToken(f"{meta['namespace']}/{account}", meta["uid"], answer["status"]["token"])
+    token = (answer.get("status") or {}).get("token")
+    if not isinstance(token, str) or not token:
+        raise Unanswered(
+            f"the answer to a TokenRequest for {account} holds no token",
+            system="kubernetes",
+            verb="create",
+            target=f"serviceaccounts/{account}/token in {meta['namespace']}",
+            audit_id=audit_id,
+            why="status.token is missing",
+            next_step="see the audit log for what the API server did",
+        )
+    return BoundToken(f"{meta['namespace']}/{account}", meta["uid"], token)

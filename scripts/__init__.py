@@ -1,0 +1,1 @@
+"""What maintains the repository itself; nothing in ``src`` knows about it."""

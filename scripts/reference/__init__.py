@@ -1,0 +1,1 @@
+"""The generated reference pages: one module per page, each with ``page() -> str``. Facts come from the code alone."""

@@ -1,0 +1,116 @@
+"""``docs/reference/configuration.md``: every key with its type and default, from the configuration's own model."""
+
+from __future__ import annotations
+
+import os
+import types
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+from unittest import mock
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ringfence import config
+from scripts.reference.text import code, doc, document, table
+
+EXAMPLE = """\
+cluster:
+  context: prod-eu
+  timeout_seconds: 15
+store:
+  url: sqlite:////srv/ringfence/ringfence.db
+vault:
+  path: /srv/ringfence/vault
+signing:
+  key: /srv/ringfence/keys/seal.pem
+containment:
+  serving_floor: 2
+  seal_max_age_seconds: 600
+protected:
+  namespaces: [kube-system, kube-public, kube-node-lease, ringfence, payments-core]
+contacts:
+  - role: incident commander
+    name: duty manager
+    reach: extension 4711
+"""
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+
+
+def page() -> str:
+    sections = config.Config.model_fields
+    return document(
+        "Configuration",
+        "One YAML file. None of it is needed: every key has a default. An unknown key is an error that names the file "
+        "and the key, and every wrong key is named at once.",
+        "Looked for in this order; the first that is named wins:",
+        "1. `--config FILE`\n2. `RINGFENCE_CONFIG=FILE`\n"
+        "3. `$XDG_CONFIG_HOME/ringfence/config.yaml`, by default `~/.config/ringfence/config.yaml`",
+        "A key may be set in the environment as well: `RINGFENCE_`, the section, two underscores, the key. The "
+        "environment wins over the file, and `--kubeconfig` and `--context` win over both.",
+        f"```yaml\n{EXAMPLE}```",
+        "Defaults below `~/.local/state` move with `XDG_STATE_HOME`. `~` is your home folder; in `store.url` write it "
+        "out, a URL has no such thing.",
+        *(_section(name, field) for name, field in sections.items()),
+    )
+
+
+def _section(name: str, field: FieldInfo) -> str:
+    model = _model(field.annotation)
+    listed = get_origin(field.annotation) is tuple
+    rows = [
+        (
+            code(f"{name}[].{key}" if listed else f"{name}.{key}"),
+            _type(member),
+            "required" if member.is_required() else _default(member),
+            "" if listed else code(f"RINGFENCE_{name}__{key}".upper()),
+        )
+        for key, member in model.model_fields.items()
+    ]
+    heading = f"## {name}" + (" (a list)" if listed else "")
+    return f"{heading}\n\n{doc(model)}\n\n" + table(("key", "type", "default", "environment"), rows)
+
+
+def _model(annotation: Any) -> type[BaseModel]:
+    found = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
+    assert issubclass(found, BaseModel)
+    return found
+
+
+def _type(field: FieldInfo) -> str:
+    return ", ".join((_name(field.annotation), *map(_bound, field.metadata)))
+
+
+def _name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_name(one) for one in arguments if one is not types.NoneType)
+    if origin is tuple:
+        return f"list of {_name(arguments[0])}"
+    return _NAMES[annotation]
+
+
+def _bound(limit: object) -> str:
+    match limit:
+        case annotated_types.Gt(gt=value):
+            return f"more than {value}"
+        case annotated_types.Ge(ge=value):
+            return f"at least {value}"
+        case annotated_types.Le(le=value):
+            return f"at most {value}"
+    raise ValueError(f"no words for {limit!r}")
+
+
+def _default(field: FieldInfo) -> str:
+    # Defaults that lie in the home folder are shown as such, whoever runs this.
+    with mock.patch.dict(os.environ, {"XDG_STATE_HOME": "~/.local/state"}):
+        value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    match value:
+        case None:
+            return "kubectl's"
+        case bool():
+            return code(str(value).lower())
+        case tuple():
+            return ", ".join(map(code, value))
+    return code(value)

@@ -1,0 +1,145 @@
+"""``build``: the report of one incident, from the store alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from ringfence import __version__
+from ringfence.errors import StoreError
+from ringfence.model.access import AccessPath, PathState, verdict
+from ringfence.model.timeline import (
+    AccessAccepted,
+    AccessTurned,
+    CanaryTried,
+    EvidenceHandled,
+    IncidentDeclared,
+    Refusal,
+    parse_event,
+)
+from ringfence.reporting import steps, story
+from ringfence.reporting.affected import affected
+from ringfence.reporting.limits import limits
+from ringfence.reporting.measures import measures, root_cause
+from ringfence.reporting.story import Entry
+from ringfence.reporting.view import AcceptanceView, Capture, ChainHead, Contact, Report
+from ringfence.store import access, evidence, incidents, journal, timeline
+
+
+class ContactLike(Protocol):
+    """Whom to call: the configuration's contacts are such."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def reach(self) -> str: ...
+
+
+def build(
+    session: Session, incident_id: str, *, generated_at: datetime, contacts: Iterable[ContactLike] = ()
+) -> Report:
+    """Read the incident's rows once and compute its report; the same rows give the same report.
+
+    ``generated_at`` is zone-aware. Raises TargetError when there is no such incident, ChainBroken when its timeline
+    does not verify (then there is nothing to report from), StoreError when rows contradict each other.
+    """
+    incident = incidents.get(session, incident_id)
+    entries = _entries(session, incident.id)
+    events = [entry.event for entry in entries if entry.event is not None]
+    declared = next((event for event in events if isinstance(event, IncidentDeclared)), None)
+    records = journal.of_incident(session, incident.id)
+    attempts, glass = steps.gather(events, records)
+    rows = access.rows(session, incident.id)
+    captures = _captures(session, incident.id)
+    said = verdict(rows)
+    declarer = declared.actor if declared else incident.declared_by
+    chain = evidence.custody(session, incident.id)
+    return Report(
+        generated_at=generated_at,
+        tool_version=__version__,
+        incident=incident,
+        command=declared.command if declared else "",
+        declared_by=declarer,
+        verdict=said,
+        rows=rows,
+        acceptances=_acceptances(entries, rows),
+        break_glass=glass,
+        milestones=story.milestones(entries, attempts, incident.declared_at),
+        persons=story.persons([declarer, *(event.actor for event in events)], incident.cluster),
+        timeline=tuple(story.lines(entries, incident.declared_at)),
+        affected=affected(incident.target, records, attempts, rows),
+        steps=attempts,
+        refusals=tuple(event for event in events if isinstance(event, Refusal)),
+        canaries=tuple(event for event in events if isinstance(event, CanaryTried)),
+        root_cause=root_cause(captures),
+        measures=measures(rows, attempts, captures, glass),
+        evidence=captures,
+        handlings=tuple(event for event in events if isinstance(event, EvidenceHandled)),
+        custody=ChainHead(int(chain[-1]["seq"]), str(chain[-1]["hash"])) if chain else None,
+        limits=limits(
+            rows=rows,
+            verdict=said,
+            steps=attempts,
+            evidence=captures,
+            erased=len(entries) - len(events),
+            generated_at=generated_at,
+        ),
+        contacts=tuple(Contact(one.role, one.name, one.reach) for one in contacts),
+        head=ChainHead(incident.seq, incident.head_hash),
+    )
+
+
+def _entries(session: Session, incident: str) -> tuple[Entry, ...]:
+    found = []
+    for row in timeline.raw(session, incident):
+        try:
+            found.append(Entry(row.seq, parse_event(json.loads(row.body)) if row.body is not None else None))
+        except ValueError as error:
+            raise StoreError(
+                f"event {row.seq} of {incident} is not one that this version knows",
+                why=str(error),
+                next_step="write the report with the version that wrote the store",
+            ) from error
+    return tuple(found)
+
+
+def _captures(session: Session, incident: str) -> tuple[Capture, ...]:
+    sealed = [
+        Capture(seal, evidence.items(session, incident, evidence.capture_of(session, seal.id)))
+        for seal in evidence.seals(session, incident)
+    ]
+    unsealed = evidence.items(session, incident, evidence.next_capture(session, incident))
+    return (*sealed, *([Capture(None, unsealed)] if unsealed else ()))
+
+
+def _acceptances(entries: Sequence[Entry], rows: Sequence[AccessPath]) -> tuple[AcceptanceView, ...]:
+    """Every acceptance that was ever given, with what the row was before it."""
+    standing = {row.path: row for row in rows}
+    state: dict[str, PathState] = {}
+    found = []
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, AccessTurned):
+            state[event.path] = event.after
+        elif isinstance(event, AccessAccepted):
+            row = standing.get(event.path)
+            held = row.acceptance if row else None
+            found.append(
+                AcceptanceView(
+                    path=event.path,
+                    title=row.title if row else event.path,
+                    person=event.actor,
+                    reason=event.reason,
+                    at=event.occurred_at,
+                    was=state.get(event.path),
+                    stands=held is not None and (held.principal, held.at) == (event.actor, event.occurred_at),
+                )
+            )
+            state[event.path] = PathState.ACCEPTED
+    return tuple(found)

@@ -1,0 +1,36 @@
+"""The timeline for machines. Writing files is the caller's."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy.orm import Session
+
+from ringfence.model.base import Json, isoformat
+from ringfence.store import incidents, timeline
+
+
+def timeline_json(session: Session, incident: str) -> list[Json]:
+    """The incident's events in order: incident, seq, recorded_at, event, body_sha256, prev_hash, hash.
+
+    ``body_sha256`` is the SHA-256 of ``event`` as canonical JSON (RFC 8785); ``event`` is None once erased by law.
+    Raises TargetError, ChainBroken.
+    """
+    return [
+        {
+            "incident": row.incident,
+            "seq": row.seq,
+            "recorded_at": isoformat(row.recorded_at),
+            "event": json.loads(row.body) if row.body is not None else None,
+            "body_sha256": row.body_sha256,
+            "prev_hash": row.prev_hash,
+            "hash": row.hash,
+        }
+        for row in timeline.raw(session, incidents.get(session, incident).id)
+    ]
+
+
+def timeline_text(session: Session, incident: str) -> str:
+    """:func:`timeline_json` as the text of ``timeline.json``: ASCII, nothing in it drives a terminal."""
+    text = json.dumps(timeline_json(session, incident), indent=2, ensure_ascii=True)
+    return text.replace("\x7f", "\\u007f") + "\n"

@@ -1,0 +1,274 @@
+"""An API server in memory, behind real HTTP: what the tests of responses need of Kubernetes, and nothing else.
+
+It keeps objects, counts resource versions, and knows get, list (selectors), create, JSON patch, delete with a uid
+precondition, dry runs, logs, TokenRequest and SelfSubjectReview. After each write it does what the controllers would:
+a ReplicaSet lets go of pods that it does not select any more and starts others, EndpointSlices follow their Services.
+No RBAC and no admission: a ``Fault`` stands for both, and for answers that get lost.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ringfence.platform.kubernetes.resources import (
+    ENDPOINT_SLICE,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    Resource,
+)
+from tests.platform.network_worlds import PatchRefused, patched
+from tests.wire import Answer, Request
+
+Json = dict[str, Any]
+Key = tuple[str, str, str, str]  # root, plural, namespace, name
+
+_PATH = re.compile(
+    r"(?P<root>/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
+)
+_REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
+
+
+@dataclass
+class Fault:
+    """The next ``times`` requests of that method whose path ends so are refused with ``status``.
+
+    ``lost``: they are carried out instead, and the answer is lost. ``dry``: dry runs only (True) or not at all (False).
+    """
+
+    method: str
+    path: str
+    status: int = 500
+    message: str = "as the test asks"
+    lost: bool = False
+    dry: bool | None = False
+    times: int = 1_000_000
+
+    def hits(self, request: Request) -> bool:
+        fits = request.method == self.method and request.path.endswith(self.path)
+        if not fits or self.times == 0 or (self.dry is not None and self.dry is not _is_dry(request)):
+            return False
+        self.times -= 1
+        return True
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Simulator:
+    """Call it with a request. ``objects`` is its whole state; ``writes`` what was asked of it for good, in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Json] = {}
+        self.logs: dict[tuple[str, str, bool], bytes] = {}  # pod, container, previous
+        self.faults: list[Fault] = []
+        self.writes: list[Request] = []
+        self._numbers = itertools.count(1)
+        self._minted: dict[str, str] = {}  # token → pod uid
+        self._lock = threading.RLock()
+
+    def __call__(self, request: Request) -> Answer:
+        with self._lock:
+            fault = next((fault for fault in self.faults if fault.hits(request)), None)
+            try:
+                if fault is not None and not fault.lost:
+                    raise Refusal(fault.status, fault.message)
+                answer = self._answer(request)
+            except Refusal as refusal:
+                return _status(refusal)
+        return answer if fault is None else Answer(sends=0)
+
+    # --- for tests ---------------------------------------------------------------
+    def add(self, resource: Resource, namespace: str, name: str, body: Json | None = None, **meta: Any) -> Json:
+        with self._lock:
+            content = {**(body or {}), "apiVersion": resource.api_version, "kind": resource.kind}
+            content["metadata"] = {"name": name, **({"namespace": namespace} if namespace else {}), **meta}
+            return self._store(_key(resource, namespace, name), content)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        return copy.deepcopy(self.objects.get(_key(resource, namespace, name)))
+
+    def all(self, resource: Resource) -> list[Json]:
+        with self._lock:
+            return [obj for key, obj in self.objects.items() if key[:2] == _key(resource, "", "")[:2]]
+
+    # --- requests ----------------------------------------------------------------
+    def _answer(self, request: Request) -> Answer:
+        match = _PATH.fullmatch(request.path)
+        if match is None:
+            raise Refusal(404, "the server could not find the requested resource")
+        key = (match["root"], match["plural"], match["namespace"] or "", match["name"] or "")
+        if request.method == "GET" and match["sub"] == "log":
+            return self._log(request, key)
+        if request.method == "GET":
+            return _json(self._get(key) if key[3] else self._list(key, request))
+        if not _is_dry(request) and match["plural"] != "selfsubjectreviews":
+            self.writes.append(request)
+        body = json.loads(request.body)
+        match request.method, match["plural"], match["sub"]:
+            case "POST", "selfsubjectreviews", _:
+                return _json({"status": {"userInfo": {"username": self._user(request), "groups": ["system:masters"]}}})
+            case "POST", _, "token":
+                token = f"minted-{next(self._numbers)}"
+                self._minted[token] = body["spec"]["boundObjectRef"]["uid"]
+                return _json({"kind": "TokenRequest", "status": {"token": token}})
+            case "POST", _, _:
+                return self._create((*key[:3], body["metadata"]["name"]), body, _is_dry(request))
+            case "PATCH", _, _:
+                return self._patch(key, body, _is_dry(request))
+            case _:
+                return self._delete(key, body)
+
+    def _get(self, key: Key) -> Json:
+        if key not in self.objects:
+            raise Refusal(404, f'{key[1]} "{key[3]}" not found')
+        return self.objects[key]
+
+    def _list(self, key: Key, request: Request) -> Json:
+        found = [
+            {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
+            for (root, plural, namespace, _), obj in sorted(self.objects.items())
+            if (root, plural) == key[:2] and key[2] in ("", namespace) and _selected(obj, request.query)
+        ]
+        return {"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": found}
+
+    def _log(self, request: Request, key: Key) -> Answer:
+        previous = request.query.get("previous") == "true"
+        text = self.logs.get((key[3], request.query["container"], previous))
+        if text is None:
+            which = "previous terminated container" if previous else "container"
+            raise Refusal(400, f'{which} "{request.query["container"]}" in pod "{key[3]}" not found')
+        return Answer(body=text, headers={"Content-Type": "text/plain"})
+
+    def _create(self, key: Key, body: Json, dry: bool) -> Answer:
+        if key in self.objects:
+            raise Refusal(409, f'{key[1]} "{key[3]}" already exists')
+        return _json(body if dry else self._store(key, body), 201)
+
+    def _patch(self, key: Key, operations: list[Json], dry: bool) -> Answer:
+        before = self._get(key)
+        try:
+            after = patched(before, tuple(operations))
+        except (PatchRefused, KeyError) as error:
+            raise Refusal(422, f"the server rejected our request due to an error in our request: {error}") from None
+        return _json(after if dry or after == before else self._store(key, after))
+
+    def _delete(self, key: Key, options: Json) -> Answer:
+        obj = self._get(key)
+        if (options.get("preconditions") or {}).get("uid", obj["metadata"]["uid"]) != obj["metadata"]["uid"]:
+            raise Refusal(409, "Precondition failed: UID in precondition does not match")
+        if not options.get("dryRun"):
+            if obj["metadata"].get("finalizers"):
+                obj["metadata"]["deletionTimestamp"] = _now()
+            else:
+                del self.objects[key]
+            self._controllers()
+        return _json({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    def _store(self, key: Key, obj: Json) -> Json:
+        number = next(self._numbers)
+        meta = {"uid": f"uid-{number}", "creationTimestamp": _now(), **obj["metadata"], "resourceVersion": str(number)}
+        self.objects[key] = copy.deepcopy({**obj, "metadata": meta})
+        self._controllers()
+        return copy.deepcopy(self.objects[key])
+
+    def _user(self, request: Request) -> str:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token not in self._minted:
+            return token
+        if self._minted[token] not in {pod["metadata"]["uid"] for pod in self.all(POD)}:
+            raise Refusal(401, "Unauthorized")
+        return "system:serviceaccount:bank:cards"
+
+    # --- what the controllers do -------------------------------------------------
+    def _controllers(self) -> None:
+        for owner in self.all(REPLICA_SET):
+            namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
+            owned = [pod for pod in self.all(POD) if _owner(pod) == uid]
+            for pod in owned:
+                if not _fits(owner["spec"]["selector"]["matchLabels"], pod):
+                    del pod["metadata"]["ownerReferences"]
+            missing = owner["spec"]["replicas"] - sum(1 for pod in owned if _owner(pod) == uid)
+            for _ in range(missing if owned else 0):
+                name = f"{owner['metadata']['name']}-r{next(self._numbers)}"
+                fresh = copy.deepcopy({**owned[0], "metadata": {"name": name, "namespace": namespace}})
+                fresh["metadata"]["labels"] = dict(owner["spec"]["selector"]["matchLabels"])
+                fresh["metadata"]["ownerReferences"] = [owner_reference(owner)]
+                self._store(_key(POD, namespace, name), fresh)
+        for service in self.all(SERVICE):
+            meta = service["metadata"]
+            behind = [pod for pod in self.all(POD) if _fits(service["spec"]["selector"], pod)]
+            self.objects[_key(ENDPOINT_SLICE, meta["namespace"], meta["name"])] = {
+                "apiVersion": ENDPOINT_SLICE.api_version,
+                "kind": ENDPOINT_SLICE.kind,
+                "metadata": {**meta, "labels": {"kubernetes.io/service-name": meta["name"]}},
+                "endpoints": [{"targetRef": {"uid": pod["metadata"]["uid"]}} for pod in behind],
+            }
+
+
+def owner_reference(owner: Json) -> Json:
+    meta = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
+
+
+def _owner(pod: Json) -> str:
+    return next((str(ref["uid"]) for ref in pod["metadata"].get("ownerReferences") or ()), "")
+
+
+def _fits(selector: Json, pod: Json) -> bool:
+    labels = pod["metadata"].get("labels") or {}
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+
+
+def _selected(obj: Json, query: Any) -> bool:
+    for requirement in filter(None, query.get("labelSelector", "").split(",")):
+        key, equals, value = requirement.partition("=")
+        labels = obj["metadata"].get("labels") or {}
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    for requirement in filter(None, query.get("fieldSelector", "").split(",")):
+        path, _, value = requirement.partition("=")
+        found: Any = obj
+        for part in path.split("."):
+            found = (found or {}).get(part)
+        if found != value:
+            return False
+    return True
+
+
+def _is_dry(request: Request) -> bool:
+    return request.query.get("dryRun") == "All" or (request.method == "DELETE" and b'"dryRun"' in request.body)
+
+
+def _key(resource: Resource, namespace: str, name: str) -> Key:
+    return resource.path().rpartition("/")[0], resource.plural, namespace, name
+
+
+def _json(body: Json, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def _status(refusal: Refusal) -> Answer:
+    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": refusal.status, "message": str(refusal)}
+    return _json({**body, "reason": _REASONS.get(refusal.status, "InternalError")}, refusal.status)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

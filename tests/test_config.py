@@ -1,0 +1,163 @@
+"""The configuration: every wrong key is named with its file, all at once; the environment wins; no foreign exception."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from ringfence import config
+from ringfence.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _nobody_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("RINGFENCE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "ringfence.yaml"
+    path.write_text(dedent(text))
+    return path
+
+
+def refused(path: Path | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    return caught.value
+
+
+def test_nothing_needs_to_be_configured(tmp_path: Path) -> None:
+    loaded = config.load()
+    assert loaded.store.url == f"sqlite:///{tmp_path}/state/ringfence/ringfence.db"
+    assert loaded.vault.path == tmp_path / "state" / "ringfence" / "vault"
+    assert "kube-system" in loaded.protected.namespaces
+
+
+def test_the_file_is_read_from_its_usual_place(tmp_path: Path) -> None:
+    (tmp_path / "config" / "ringfence").mkdir(parents=True)
+    (tmp_path / "config" / "ringfence" / "config.yaml").write_text("vault: {path: /evidence}")
+    assert config.load().vault.path == Path("/evidence")
+
+
+@pytest.mark.parametrize("content", ["", "---\n", "# nothing\n", "{}"])
+def test_an_empty_file_is_all_defaults(tmp_path: Path, content: str) -> None:
+    assert config.load(write(tmp_path, content)) == config.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "words"),
+    [
+        ("valut: {path: /x}", "valut", "no such key"),
+        ("vault: {pth: /x}", "vault.pth", "no such key"),
+        ("containment: {serving_floor: many}", "containment.serving_floor", "integer"),
+        ("containment: {serving_floor: -1}", "containment.serving_floor", "greater"),
+        ("containment: {pre_cut_wait_ms: 201}", "containment.pre_cut_wait_ms", "less"),
+        ("cluster: {timeout_seconds: 0}", "cluster.timeout_seconds", "greater"),
+        ("protected: {namespaces: kube-system}", "protected.namespaces", "tuple"),
+        ("vault: /evidence", "vault", "dictionary"),
+        ("contacts: [{role: ciso, name: Ann}]", "contacts.0.reach", "required"),
+        ("_env_file: /etc/passwd", "_env_file", "no such key"),
+        ("_cli_parse_args: true", "_cli_parse_args", "no such key"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file(tmp_path: Path, content: str, key: str, words: str) -> None:
+    path = write(tmp_path, content)
+    error = refused(path)
+    assert error.location == f"{path}: {key}"
+    assert str(path) in error.what
+    assert f"{key}: " in error.why
+    assert words in error.why
+
+
+def test_several_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """\
+        valut: {}
+        _secrets_dir: /
+        vault: {pth: /x}
+        containment: {serving_floor: many, token_canary: perhaps}
+        """,
+    )
+    error = refused(path)
+    assert "5 wrong keys" in error.what
+    for key in ("valut", "_secrets_dir", "vault.pth", "containment.serving_floor", "containment.token_canary"):
+        assert f"{key}: " in error.why
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a: [", "\tx: y", "a: !!python/object:os.system {}", "when: 2026-13-45", "a: &a [*a", "\x00", "[" * 100_000],
+)
+def test_what_is_not_yaml_is_refused_with_the_files_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "ringfence.yaml"
+    path.write_text(content)
+    error = refused(path)
+    assert error.location == str(path)
+    assert "is not YAML" in error.what
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.yaml"
+    path.write_bytes(b"vault: \xff\xfe\xfd")
+    assert "is not YAML" in refused(path).what
+
+
+@pytest.mark.parametrize("content", ["- vault", "vault", "7", "1: x"])
+def test_what_is_not_a_mapping_of_names_is_refused(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, content)
+    assert refused(path).location == str(path)
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = refused(tmp_path / "nowhere.yaml")
+    assert error.location == str(tmp_path / "nowhere.yaml")
+    assert "No such file" in error.why
+    monkeypatch.setenv("RINGFENCE_CONFIG", str(tmp_path / "elsewhere.yaml"))
+    assert refused().location == str(tmp_path / "elsewhere.yaml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    assert refused(tmp_path).location == str(tmp_path)
+
+
+def test_the_named_file_wins_over_the_one_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGFENCE_CONFIG", str(tmp_path / "elsewhere.yaml"))
+    assert config.load(write(tmp_path, "vault: {path: /evidence}")).vault.path == Path("/evidence")
+
+
+def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "containment: {serving_floor: 3, token_canary: false}")
+    monkeypatch.setenv("RINGFENCE_CONTAINMENT__SERVING_FLOOR", "2")
+    monkeypatch.setenv("RINGFENCE_VAULT__PATH", "/evidence")
+    loaded = config.load(path)
+    assert loaded.containment.serving_floor == 2
+    assert loaded.containment.token_canary is False, "what the environment does not name stays as the file says"
+    assert loaded.vault.path == Path("/evidence")
+
+
+@pytest.mark.parametrize("name", ["RINGFENCE_CONTAINMENT__SERVING_FLOOR", "RINGFENCE_VAULT__PTH"])
+def test_a_wrong_value_from_the_environment_names_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "many")
+    assert name in refused(write(tmp_path, "vault: {path: /evidence}")).why
+
+
+@pytest.mark.parametrize("name", ["RINGFENCE_CONTACTS", "RINGFENCE_VAULT", "RINGFENCE_PROTECTED__NAMESPACES"])
+def test_a_section_from_the_environment_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "no json")
+    error = refused()
+    assert error.location == "the environment"
+    assert name.removeprefix("RINGFENCE_").split("__")[0].lower() in error.why
+
+
+def test_a_configuration_cannot_be_changed_once_it_is_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config.load().containment.serving_floor = 0  # type: ignore[misc]
