@@ -1,4 +1,4 @@
-"""The configuration: every wrong key is named with its file, all at once; the environment wins; no foreign exception."""
+"""The configuration: every wrong key is named with its file, all at once; the environment wins over the file."""
 
 from __future__ import annotations
 

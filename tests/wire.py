@@ -31,8 +31,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back. ``delay`` in seconds before the first byte; ``sends`` bytes of the body, then a reset (0: no answer
-    at all)."""
+    """What goes back. ``delay``: seconds before the first byte; ``sends``: bytes of the body, then a reset (0: nothing
+    at all, None: the whole body and no reset)."""
 
     status: int = 200
     body: bytes = b"{}"

@@ -33,13 +33,14 @@ def test_the_same_change_carries_the_same_audit_id_and_another_one_another() -> 
     change = plan_of({}).changes[0]
     other = change.model_copy(update={"id": "deny-all"})
     ids = {
-        change.audit_id("INC-1", "contain/1"),
-        change.audit_id("INC-1", "contain/2"),
-        change.audit_id("INC-2", "contain/1"),
-        other.audit_id("INC-1", "contain/1"),
+        change.audit_id("INC-1", "f1", "contain/1"),
+        change.audit_id("INC-1", "f1", "contain/2"),
+        change.audit_id("INC-2", "f2", "contain/1"),
+        change.audit_id("INC-1", "f3", "contain/1"),  # another store's INC-1
+        other.audit_id("INC-1", "f1", "contain/1"),
     }
-    assert len(ids) == 4
-    assert change.audit_id("INC-1", "contain/1") in ids
+    assert len(ids) == 5
+    assert change.audit_id("INC-1", "f1", "contain/1") in ids
 
 
 @pytest.mark.parametrize(

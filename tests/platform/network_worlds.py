@@ -21,6 +21,7 @@ from ringfence.platform.kubernetes.flows import Connectivity, Flow, PodRef
 Json = dict[str, Any]
 Party = tuple[str, str]  # (namespace, name) of a pod, or ("", address)
 Grant = tuple[Party, Party, str, int]
+Body = tuple[list[str], Json | None]  # addresses, and the pod that has them
 
 FENCE = "ringfence.dev/fence"
 NODES = ("192.168.0.1", "192.168.0.2")
@@ -104,7 +105,7 @@ def labels_of(obj: Json) -> Json:
     return obj["metadata"].get("labels") or {}
 
 
-def _bodies(world: World, party: Party) -> list[tuple[list[str], Json | None]]:
+def _bodies(world: World, party: Party) -> list[Body]:
     """Whom a party may be: addresses and pod. A node's address is also each host-network pod there."""
     if party[0]:
         pod = next(pod for pod in world.pods if key(pod) == party)
@@ -160,7 +161,7 @@ def types_of(policy: Json) -> set[str]:
     return set(spec.get("policyTypes") or (["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]))
 
 
-def _passes(world: World, direction: str, own: tuple[list[str], Json | None], other: tuple[list[str], Json | None]):
+def _passes(world: World, direction: str, own: Body, other: Body) -> set[tuple[str, int]]:
     """The (protocol, port) pairs that the policies of ``own`` let through in this direction."""
     pod = own[1]
     if pod is None or pod["spec"].get("hostNetwork") or (other[1] is not None and key(pod) == key(other[1])):
@@ -200,10 +201,8 @@ def oracle(world: World) -> frozenset[Grant]:
 
 def beyond_policies(world: World, victim: Json) -> set[Grant]:
     """Flows of a pod that no policy can stop: to itself, and from and to its own node."""
-    own = key(victim)
-    node = victim["status"]["hostIP"]
+    own, node = key(victim), victim["status"]["hostIP"]
     on_node = {("", node)} | {key(pod) for pod in world.pods if {"ip": node} in pod["status"]["podIPs"]}
-    # A party that is its node to the victim may itself be filtered only if it is a pod network's pod: none of these is.
     return {grant for grant in every_flow(world) if own in grant[:2] and set(grant[:2]) <= {own} | on_node}
 
 

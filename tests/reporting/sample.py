@@ -331,7 +331,10 @@ class Sample:
         ]
         saved = access.save(self.session, "INC-1", rows, actor=self.actor(), now=at(4))
         acceptance = Acceptance(
-            principal=self.actor("bob"), reason=self.text("the image was rebuilt yesterday"), at=at(5)
+            principal=self.actor("bob"),
+            reason=self.text("the image was rebuilt yesterday"),
+            at=at(5),
+            state=PathState.UNSEEN,
         )
         access.accept(self.session, "INC-1", saved[3], acceptance)
 

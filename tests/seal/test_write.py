@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -112,6 +113,21 @@ def test_a_blob_too_large_for_tar_says_so(tmp_path: Path, key: SigningKey) -> No
     huge = Blob("0" * 64, tar.MAX_SIZE + 1, "0" * 64, 1, Encoding.IDENTITY)
     with pytest.raises(VaultError, match="pod is too large"):
         sample.write(tmp_path / "INC-1.tar", key, items=(sample.item("pod", blob=huge),))
+
+
+def test_a_full_disk_is_a_vault_error_and_leaves_nothing(tmp_path: Path, key: SigningKey) -> None:
+    """A limit on file sizes stands in for the disk: the write fails in the middle of the bundle."""
+    (tmp_path / "blobs").mkdir()
+    items = sample.items(tmp_path / "blobs")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (0, 500, 3000, 9000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(VaultError, match="cannot"):
+                sample.write(tmp_path / "INC-1.tar", key, items=items)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert leftovers(tmp_path) == set()
 
 
 def test_broken_chains_are_not_sealed(tmp_path: Path, key: SigningKey) -> None:

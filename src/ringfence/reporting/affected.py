@@ -31,7 +31,9 @@ def affected(
         suspect=tuple(_suspect(found)) if found is not None else (),
         objects=_objects(records),
         services=tuple(
-            (step.step, service) for step in steps if step.plan is not None for service in step.plan.impact.services
+            dict.fromkeys(
+                (step.step, service) for step in steps if step.plan is not None for service in step.plan.impact.services
+            )
         ),
         maybe=tuple(row for row in rows if row.state is not PathState.DEAD and row.path.startswith(_ELSEWHERE)),
     )

@@ -130,6 +130,7 @@ def _acceptances(entries: Sequence[Entry], rows: Sequence[AccessPath]) -> tuple[
         elif isinstance(event, AccessAccepted):
             row = standing.get(event.path)
             held = row.acceptance if row else None
+            stands = held is not None and (held.principal, held.at) == (event.actor, event.occurred_at)
             found.append(
                 AcceptanceView(
                     path=event.path,
@@ -137,8 +138,8 @@ def _acceptances(entries: Sequence[Entry], rows: Sequence[AccessPath]) -> tuple[
                     person=event.actor,
                     reason=event.reason,
                     at=event.occurred_at,
-                    was=state.get(event.path),
-                    stands=held is not None and (held.principal, held.at) == (event.actor, event.occurred_at),
+                    was=held.state if held is not None and stands else state.get(event.path),
+                    stands=stands,
                 )
             )
             state[event.path] = PathState.ACCEPTED

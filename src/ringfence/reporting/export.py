@@ -28,9 +28,3 @@ def timeline_json(session: Session, incident: str) -> list[Json]:
         }
         for row in timeline.raw(session, incidents.get(session, incident).id)
     ]
-
-
-def timeline_text(session: Session, incident: str) -> str:
-    """:func:`timeline_json` as the text of ``timeline.json``: ASCII, nothing in it drives a terminal."""
-    text = json.dumps(timeline_json(session, incident), indent=2, ensure_ascii=True)
-    return text.replace("\x7f", "\\u007f") + "\n"

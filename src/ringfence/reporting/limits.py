@@ -9,7 +9,7 @@ from ringfence.model.access import AccessPath, PathState, Verdict
 from ringfence.model.outcome import Unknown
 from ringfence.model.proof import Level
 from ringfence.reporting.measures import lacking
-from ringfence.reporting.text import LONGEST, duration, listed, moment
+from ringfence.reporting.text import LONGEST, counted, duration, listed, moment
 from ringfence.reporting.view import Capture, StepView
 
 
@@ -76,9 +76,9 @@ def _of_evidence(evidence: Sequence[Capture]) -> Iterator[str]:
         yield f"Evidence that Ringfence does not have: {listed(missing)}. Each one's reason is under Evidence."
     yield "What the attacker did and reached is not known: logs were sealed as they are and not examined."
     offsets = [item.clock_offset_ms for item in items if item.clock_offset_ms is not None]
-    measured = (
-        f" The API server's clock was measured to differ by {min(offsets)} to {max(offsets)} ms." if offsets else ""
-    )
+    low, high = min(offsets, default=0), max(offsets, default=0)
+    span = f"{low} ms" if low == high else f"{low} to {high} ms"
+    measured = f" The API server's clock was measured to differ by {span}." if offsets else ""
     yield f"Times are those of the machine that Ringfence ran on; no third party's time stamp confirms them.{measured}"
 
 
@@ -93,7 +93,7 @@ def _of_record(erased: int) -> Iterator[str]:
         "that was kept elsewhere, such as a sealed bundle."
     )
     if erased:
-        yield f"The text of {erased} events is missing: it was erased by law."
+        yield f"The text of {counted(erased, 'event')} is missing: it was erased by law."
 
 
 def _of_display(verdict: Verdict) -> Iterator[str]:

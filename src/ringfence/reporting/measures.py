@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ringfence.model.access import AccessPath, PathState
 from ringfence.model.evidence import Collected
-from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped, Unknown, describe
-from ringfence.reporting.text import listed
+from ringfence.reporting.text import counted, listed
 from ringfence.reporting.view import BreakGlass, Capture, Measure, StepView
 
 _WHEN_ALIVE = {
@@ -80,13 +79,13 @@ def lacking(evidence: Iterable[Capture]) -> list[str]:
 
 def _of_rows(rows: Iterable[AccessPath]) -> Iterator[tuple[str, str]]:
     for row in rows:
-        fact = f"{row.title} ({row.state}): {row.why}"
-        if row.state is PathState.ALIVE:
-            yield (fact, _WHEN_ALIVE.get(row.path) or _generic(row))
-        elif row.state is PathState.UNSEEN:
-            yield (fact, _WHEN_UNSEEN.get(row.path) or _generic(row))
-        elif row.acceptance is not None:
-            yield (fact, f"Review the acceptance by {row.acceptance.principal}. {_generic(row)}")
+        # An accepted row is as open as it was: what would shut it is owed all the same.
+        state = row.acceptance.state if row.acceptance else row.state
+        if state is PathState.DEAD:
+            continue
+        said = f"accepted as {state}" if row.acceptance else str(state)
+        known = _WHEN_ALIVE if state is PathState.ALIVE else _WHEN_UNSEEN
+        yield (f"{row.title} ({said}): {row.why}", known.get(row.path) or _generic(row))
 
 
 def _generic(row: AccessPath) -> str:
@@ -104,18 +103,6 @@ def _of_glass(glass: Iterable[BreakGlass]) -> Iterator[tuple[str, str]]:
 
 def _of_steps(steps: Iterable[StepView]) -> Iterator[tuple[str, str]]:
     for step in steps:
-        match step.outcome:
-            case Refused(reason=reason, next_step=next_step) if next_step:
-                yield (f"{step.step}: {step.action} was refused: {reason}", f"Next: {next_step}")
-            case Failed(problem=problem) if problem.next_step:
-                yield (f"{step.step}: {step.action} failed: {problem}", f"Next: {problem.next_step}")
-            case Unknown(problem=problem):
-                yield (
-                    f"{step.step}: {step.action}: {describe(Unknown(problem=problem))}",
-                    "Read the object's live state before anything else is done to it.",
-                )
-            case Applied() | Already() | Skipped() | Refused() | Failed() | None:
-                pass
         if step.plan is None:
             continue
         for service in step.plan.impact.services:
@@ -147,6 +134,6 @@ def _of_evidence(evidence: Iterable[Capture]) -> Iterator[tuple[str, str]]:
             )
         if capture.seal is None:
             yield (
-                f"{len(capture.items)} items were acquired and never sealed",
+                f"{counted(len(capture.items), 'item')} acquired and never sealed",
                 "Find out why the seal was not written.",
             )

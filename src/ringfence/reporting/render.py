@@ -18,7 +18,7 @@ from ringfence.model.access import PathState, Verdict
 from ringfence.model.evidence import Seal
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, Skipped, Unknown, describe
 from ringfence.model.proof import Level
-from ringfence.reporting.text import duration, moment, size, visible, without_claim
+from ringfence.reporting.text import duration, moment, visible, without_claim
 from ringfence.reporting.view import Report
 
 LEVELS = (
@@ -56,7 +56,7 @@ def environment(escape: Callable[[str], str]) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters.update(moment=moment, duration=duration, size=size, outcome=outcome_words, verify=verify_command)
+    env.filters.update(moment=moment, duration=duration, outcome=outcome_words, verify=verify_command)
     env.globals.update(LEVELS=LEVELS, STATES=STATES)
     return env
 

@@ -30,7 +30,7 @@ from ringfence.model.timeline import (
     StateChanged,
     StepFinished,
 )
-from ringfence.reporting.text import moment
+from ringfence.reporting.text import counted, moment
 from ringfence.reporting.view import Milestone, Person, StepView, TimelineLine
 
 CUT = "network."
@@ -62,6 +62,8 @@ def _person(actor: str, cluster: str) -> Person:
         return Person(actor, subject, f"the API server of cluster {cluster}")
     if issuer.startswith("kubernetes:") and subject:
         return Person(actor, actor, f"the API server of another cluster, {issuer.removeprefix('kubernetes:')}")
+    if issuer == "local" and subject:
+        return Person(actor, actor, "nobody: a user of the machine that Ringfence ran on")
     return Person(actor, actor, "nobody that Ringfence knows")
 
 
@@ -103,7 +105,7 @@ def sentence(event: Event) -> str:
                 f"Capture opened: {event.opened} of {event.streams} log streams, waited {event.waited_ms} ms for them."
             )
         case PlanMade():
-            return f"{event.step}: {event.action} planned, {_count(len(event.changes), 'change')}. {event.rationale}"
+            return f"{event.step}: {event.action} planned, {counted(len(event.changes), 'change')}. {event.rationale}"
         case ChangeIntended():
             return f"{event.step}: intent to {event.verb} {event.ref}: {event.effect}. Audit-ID {event.audit_id}"
         case ChangeResult():
@@ -203,9 +205,6 @@ def _acquired(run: Sequence[tuple[int, EvidenceAcquired]], declared_at: datetime
     results = ", ".join(f"{counts[result]} {result}" for result in Collected if counts[result])
     begin = min(acquired.occurred_at for _, acquired in run)
     end = max(acquired.occurred_at for _, acquired in run)
-    text = f"Evidence acquired, {len(run)} items: {results}. The last at {moment(end)}; each is listed under Evidence."
+    until = f", until {moment(end)}" if moment(begin) != moment(end) else ""
+    text = f"Evidence acquired, {len(run)} items{until}: {results}. Each is listed under Evidence."
     return TimelineLine(first, last, begin, begin - declared_at, event.actor, text)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

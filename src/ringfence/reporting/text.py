@@ -43,9 +43,9 @@ def duration(length: timedelta) -> str:
     return f"{words} earlier" if length < timedelta(0) else words
 
 
-def size(count: int) -> str:
-    """A number of bytes with its thousands apart."""
-    return f"{count:,} bytes" if count != 1 else "1 byte"
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 change, 3 changes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def listed(names: list[str], *, most: int = 8) -> str:

@@ -198,6 +198,11 @@ class Report:
         return {state: sum(1 for row in self.rows if row.state is state) for state in PathState}
 
     @property
+    def accepts(self) -> bool:
+        """Whether a row is open by a named person's decision."""
+        return self.counts[PathState.ACCEPTED] > 0
+
+    @property
     def as_of(self) -> datetime | None:
         """The oldest moment that a row of the statement speaks of; None without rows."""
         return min((row.as_of for row in self.rows), default=None)

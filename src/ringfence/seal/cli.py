@@ -16,6 +16,7 @@ from ringfence import __version__
 from ringfence.errors import ExitCode, Tampered, Unverifiable, VaultError
 from ringfence.seal.keys import PublicKey, public_key_from_pem
 from ringfence.seal.manifest import Item, Result
+from ringfence.seal.statement import ObjectRef
 from ringfence.seal.verify import Examination, Problem, VerifiedSeal, examine_bundle, read_envelope
 
 OWED = (
@@ -151,7 +152,7 @@ def _seal_lines(seal: VerifiedSeal) -> list[str]:
     erased = f", {seal.erased_events} erased" if seal.erased_events else ""
     lines = [
         f"  seal       {said.seal_id} of incident {said.incident}, cluster {said.cluster_uid}",
-        *(f"  preserves  {one.kind} {one.namespace}/{one.name}, uid {one.uid}" for one in said.preserves),
+        *(f"  preserves  {_object(one)}, uid {one.uid}" for one in said.preserves),
         f"  sealed     {said.sealed_at} by {said.tool.name} {said.tool.version}",
         f"  key        {seal.key_id}",
         f"  file       sha256:{seal.sha256} ({seal.size} bytes)",
@@ -165,6 +166,10 @@ def _seal_lines(seal: VerifiedSeal) -> list[str]:
         if item.required and item.result is not Result.COLLECTED
     ]
     return lines
+
+
+def _object(one: ObjectRef) -> str:
+    return f"{one.kind} {one.namespace}/{one.name}" if one.namespace else f"{one.kind} {one.name}"
 
 
 def _item_line(item: Item) -> str:

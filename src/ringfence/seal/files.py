@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -70,8 +71,18 @@ class NewFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stream.close()
         self._temporary.unlink(missing_ok=True)
+        # Closing writes out what is buffered. What was published is written already; the rest is being dropped.
+        with suppress(OSError):
+            self.stream.close()
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something of this name. Raises VaultError when that cannot be told."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise _refused(f"{path} cannot be looked up", error) from error
 
 
 def _refused(what: str, error: OSError) -> VaultError:

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ringfence.errors import ConfigError, VaultError
-from ringfence.seal.files import NewFile
-from ringfence.seal.keys import PublicKey, canonical_signature, public_key
+from ringfence.seal.files import NewFile, exists
+from ringfence.seal.keys import PublicKey, canonical_signature, public_key, public_key_from_pem
 
 _OPEN_TO_OTHERS = 0o077
 
@@ -61,7 +61,7 @@ def load_or_create(path: Path) -> SigningKey:
     Two processes that start at once end with the same key: the file appears whole or not at all, and the second finds
     it there. Raises ConfigError when the file is no such key or others can read it, VaultError when it cannot be made.
     """
-    if not path.exists():
+    if not exists(path):
         with NewFile(path.parent, mode=0o600) as file:
             file.write(_private_pem(generate_private_key(SECP256R1())))
             file.publish(path)
@@ -122,21 +122,19 @@ def _load(path: Path) -> EllipticCurvePrivateKey:
 
 def _keep_public_key(path: Path, public: PublicKey) -> None:
     """Write the public key beside the private one, or check that the one that is there belongs to it."""
-    if not path.exists():
+    if not exists(path):
         with NewFile(path.parent, mode=0o644) as file:
             file.write(public.to_pem())
             file.publish(path)
     try:
-        found = path.read_bytes()
-    except OSError as error:
-        raise VaultError(
-            f"{path} cannot be read", why=error.strerror or str(error), next_step="check its permissions"
-        ) from error
-    if found != public.to_pem():
+        found = public_key_from_pem(path.read_bytes()).key_id
+    except (OSError, ValueError) as error:
+        found = f"not readable: {error}"
+    if found != public.key_id:
         raise ConfigError(
             "the public key is not the one of the signing key beside it",
             location=str(path),
-            why="auditors who were given it could not verify what is sealed now",
+            why=f"it is {found}; auditors who were given it could not verify what {public.key_id} seals",
             next_step="put the right signing key back, or move the old public key away and publish the new one",
         )
 

@@ -59,6 +59,8 @@ BLOBS = "blobs/sha256/"
 
 Problem = Tampered | Unverifiable
 
+_GIVE_THE_KEY = "give the public key of the installation that sealed this"
+
 
 @dataclass(frozen=True)
 class VerifiedSeal:
@@ -269,7 +271,7 @@ def _check_signature(sealed: Envelope, key: PublicKey | None) -> Unverifiable | 
     if canonical_form != sealed.signature:
         raise Tampered(item, expected="the canonical form (DER, low s)", actual="another form of a signature")
     if key is None:
-        return Unverifiable(item, missing=f"the public key with the id {claimed}", next_step="give it with --key")
+        return Unverifiable(item, missing=f"the public key with the id {claimed}", next_step=_GIVE_THE_KEY)
     good = key.verifies(sealed.signature, sealed.pae())
     if good and sealed.key_id == key.key_id:
         return None
@@ -280,7 +282,7 @@ def _check_signature(sealed: Envelope, key: PublicKey | None) -> Unverifiable | 
     return Unverifiable(
         item,
         missing=f"the public key with the id {claimed}; the key given is {key.key_id}",
-        next_step="give the public key of the installation that sealed this",
+        next_step=_GIVE_THE_KEY,
     )
 
 
@@ -295,7 +297,7 @@ def _read_statement(sealed: Envelope) -> Statement:
 
 
 def _unknown_format(item: str, why: object) -> Unverifiable:
-    """For bytes that are as they were sealed, but not what version 1 of the format holds."""
+    """For bytes that no comparison contradicts, but that are not what version 1 of the format holds."""
     return Unverifiable(item, missing=f"a reader of its format: {why}", next_step="use a newer ringfence-verify")
 
 

@@ -15,7 +15,7 @@ from ringfence.seal.canonical import FormatError
 from ringfence.seal.chain import GENESIS, Head
 from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.envelope import Envelope
-from ringfence.seal.files import NewFile
+from ringfence.seal.files import NewFile, exists
 from ringfence.seal.manifest import Item, Manifest
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.statement import (
@@ -64,7 +64,7 @@ def write_bundle(
     Raises FormatError for values that the format does not allow, Tampered when a chain or a blob is not what it says,
     VaultError when the file exists or cannot be written, or when the signer fails.
     """
-    if path.exists():
+    if exists(path):
         raise _exists(path)
     contents = Manifest(version=1, seal_id=facts.seal_id, items=tuple(items))
     manifest_bytes = _bounded(contents.to_bytes(), manifest.MAX_SIZE, MANIFEST)

@@ -44,6 +44,7 @@ __all__ = [
     "PortMatch",
     "evaluate",
     "evaluate_labels",
+    "is_host_network",
     "isolation_by",
     "policy_types",
     "selecting",

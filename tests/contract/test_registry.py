@@ -1,0 +1,72 @@
+"""Laws that every registered action keeps, walked over the registry; and the words that no screen may say too early."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import ringfence
+from ringfence.actions.base import Action
+from ringfence.actions.registry import ACTIONS
+from ringfence.evidence.permissions import PERMISSIONS
+from ringfence.model.permission import Permission
+
+SOURCE = Path(ringfence.__file__).parent
+
+
+@pytest.mark.parametrize(("name", "action"), ACTIONS.items())
+def test_an_action_is_registered_under_its_own_name(name: str, action: type[Action]) -> None:
+    assert action.name == name
+    assert re.fullmatch(r"[a-z]+\.[a-z_]+", name)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values())
+def test_an_action_says_what_it_needs_and_why(action: type[Action]) -> None:
+    assert isinstance(action.destructive, bool)
+    assert action.permissions
+    for permission in action.permissions:
+        assert permission.verbs
+        assert permission.because.strip()
+
+
+@pytest.mark.parametrize("action", ACTIONS.values())
+def test_an_action_module_says_effect_limits_and_undo(action: type[Action]) -> None:
+    words = inspect.getdoc(importlib.import_module(action.__module__)) or ""
+    assert action.name in words
+    assert "undo" in words.lower()
+
+
+def every_permission() -> list[Permission]:
+    return [*PERMISSIONS, *(permission for action in ACTIONS.values() for permission in action.permissions)]
+
+
+def test_nothing_asks_for_secrets_exec_or_everything() -> None:
+    for permission in every_permission():
+        assert permission.plural not in ("secrets", "pods/exec", "pods/attach", "*")
+        assert "*" not in permission.verbs
+
+
+def test_only_destructive_actions_delete_pods() -> None:
+    for action in ACTIONS.values():
+        deletes = any(p.plural == "pods" and "delete" in p.verbs for p in action.permissions)
+        assert deletes <= action.destructive
+
+
+def test_every_module_is_small_and_says_what_it_is_for() -> None:
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        assert path.name == "py.typed" or ast.get_docstring(ast.parse(text)), path
+
+
+def test_the_word_contained_is_spelled_in_one_place() -> None:
+    """A screen says it only through ``model.access.verdict``; reports are driven in tests/reporting."""
+    said = re.compile(r"""["'][^"'\n]*\bCONTAINED\b""")
+    for path in SOURCE.rglob("*.py"):
+        if path.relative_to(SOURCE).as_posix() != "model/access.py":
+            assert not [line for line in path.read_text().splitlines() if said.search(line)], path
