@@ -135,8 +135,7 @@ def _granted_peer(world: World, policy: Json, peer: Json, addresses: list[str], 
 def _granted_ports(rule: Json, destination: Json | None) -> set[tuple[str, int]]:
     if not rule.get("ports"):
         return set(PORTS)
-    granted = set()
-    spec = destination["spec"] if destination else {}
+    granted, spec = set(), destination["spec"] if destination else {}
     containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
     named = {
         (port["name"], port.get("protocol", "TCP"), port["containerPort"])

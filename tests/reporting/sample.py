@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.orm import Session
-
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, Severity, State
@@ -36,7 +34,7 @@ from ringfence.model.timeline import (
 from ringfence.reporting.build import build
 from ringfence.reporting.view import Contact, Report
 from ringfence.store import access, evidence, incidents, journal, timeline
-from ringfence.store.database import Store, open_store
+from ringfence.store.database import Session, Store, open_store
 
 START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 GENERATED = START + timedelta(hours=1)

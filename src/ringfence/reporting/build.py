@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy.orm import Session
-
 from ringfence import __version__
 from ringfence.errors import StoreError
 from ringfence.model.access import AccessPath, PathState, verdict
@@ -28,6 +26,7 @@ from ringfence.reporting.measures import measures, root_cause
 from ringfence.reporting.story import Entry
 from ringfence.reporting.view import AcceptanceView, Capture, ChainHead, Contact, Report
 from ringfence.store import access, evidence, incidents, journal, timeline
+from ringfence.store.database import Session
 
 
 class ContactLike(Protocol):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy.orm import Session
-
 from ringfence.model.base import Json, isoformat
 from ringfence.store import incidents, timeline
+from ringfence.store.database import Session
 
 
 def timeline_json(session: Session, incident: str) -> list[Json]:

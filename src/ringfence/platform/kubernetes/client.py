@@ -331,7 +331,7 @@ class Cluster:
         )
 
     def _note_clock(self, answer: httpx2.Response) -> None:
-        with contextlib.suppress(KeyError, TypeError, ValueError):
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
             theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
             # The header is cut to whole seconds: half a second is the best guess for the rest.
             self._offset_ms = int((theirs + 0.5 - time.time()) * 1000)
