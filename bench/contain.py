@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import statistics
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from ringfence.response import steps
 from ringfence.response.context import Context, now
 from ringfence.store import incidents
 
-NAMESPACE = "ringfence-bench"
+NAMESPACE = f"ringfence-bench-{secrets.token_hex(3)}"  # an earlier run's may still be terminating
 MOST_ROUNDS = 200
 
 

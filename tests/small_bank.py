@@ -50,15 +50,18 @@ def furnish(api: Simulator, *, replicas: int = 2) -> None:
         api.add(NETWORK_POLICY, "bank", name, {"spec": spec})
     api.add(SERVICE, "bank", "cards", {"spec": {"selector": {"app": "cards"}}})
     deployment = api.add(DEPLOYMENT, "bank", "cards", {"spec": {"replicas": replicas}})
-    owner = api.add(
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "cards-6b7f", "uid": "uid-cards-6b7f"}}
+    for number in range(1, replicas + 1):
+        add_pod(api, f"cards-{number}", ownerReferences=[owner_reference(owner)])
+    # After its pods, or it would start some of its own.
+    api.add(
         REPLICA_SET,
         "bank",
         "cards-6b7f",
         {"spec": {"replicas": replicas, "selector": {"matchLabels": CARDS}}},
+        uid="uid-cards-6b7f",
         ownerReferences=[owner_reference(deployment)],
     )
-    for number in range(1, replicas + 1):
-        add_pod(api, f"cards-{number}", ownerReferences=[owner_reference(owner)])
 
 
 def add_pod(api: Simulator, name: str, body: Json | None = None, **meta: Any) -> Json:

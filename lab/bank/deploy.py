@@ -19,7 +19,7 @@ from lab.layout import Lab
 NAMESPACE = "bank"
 MANIFESTS = Path(__file__).with_name("manifests")
 READY_SECONDS = 90.0
-CUSTOMER_SECONDS = 30.0
+CUSTOMER_SECONDS = 90.0
 WORKLOADS = ("Deployment", "StatefulSet")
 
 # In the pods' template, so that new code in the image of the same name rolls the pods over.
@@ -34,7 +34,7 @@ def deploy(lab: Lab) -> None:
     (``lab.images.ensure``). Running it again changes nothing.
 
     Raises:
-        LabError: a workload is not ready after 90 s, or the gateway does not answer 30 s later.
+        LabError: a workload is not ready after 90 s, or the gateway does not answer 90 s later.
     """
     kube = Kube.of(lab)
     try:

@@ -6,6 +6,7 @@
       ConfigError                          a file or key that is wrong (location)
       TargetError                          a target that is unknown, gone, or not of a supported kind
       Guarded                              a target that a guardrail forbids, before there is an incident
+      SelectorError · PolicyError          a label selector or NetworkPolicy that cannot be read (platform/kubernetes)
       StoreError                           our own database cannot be used
         ChainBroken                        a timeline whose hashes do not fit (incident, seq)
       PlatformError                        system · verb · target · effect

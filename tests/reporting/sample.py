@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 from ringfence.model.access import Acceptance, AccessPath, PathState
@@ -34,7 +33,7 @@ from ringfence.model.timeline import (
 from ringfence.reporting.build import build
 from ringfence.reporting.view import Contact, Report
 from ringfence.store import access, evidence, incidents, journal, timeline
-from ringfence.store.database import Session, Store, open_store
+from ringfence.store.database import Session, Store
 
 START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 GENERATED = START + timedelta(hours=1)
@@ -401,17 +400,8 @@ class Sample:
         self.add(ReportWritten(occurred_at=at(33), actor=self.actor(), files=files, sha256=("0" * 64,)), 33)
 
 
-def a_store(tmp_path: Path, mark: str = "") -> Store:
-    store = open_store(f"sqlite:///{tmp_path}/ringfence.db")
-    with store.write() as session:
-        Sample(session, mark).write()
-    return store
-
-
-def a_report(tmp_path: Path, mark: str = "") -> Report:
-    store = a_store(tmp_path, mark)
+def report_of(store: Store, mark: str = "") -> Report:
+    """The report of the incident of that store, with a contact."""
+    contact = Contact(role=f"{mark}Security Team", name=f"{mark}Duty officer", reach=f"{mark}extension 4")
     with store.read() as session:
-        contact = Contact(role=f"{mark}Security Team", name=f"{mark}Duty officer", reach=f"{mark}extension 4")
-        report = build(session, "INC-1", generated_at=GENERATED, contacts=[contact])
-    store.close()
-    return report
+        return build(session, "INC-1", generated_at=GENERATED, contacts=[contact])

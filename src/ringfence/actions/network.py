@@ -99,9 +99,10 @@ class Quarantine(Action):
                 reason=f"no change of its labels takes the pod out of {still}",
                 next_step="cut it on its node, or stop the workload",
             )
+        unfenced = self._unfenced_carriers(target, around.policies) if relabel.to_exclude else ()
         changes = (
             self._deny(target),
-            *(self._exclude(target, policy) for policy in relabel.to_exclude),
+            *(self._exclude(target, policy) for policy in relabel.to_exclude if not unfenced),
             self._detach(target, around.pod, relabel),
         )
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="dry-run") as pool:
@@ -113,7 +114,7 @@ class Quarantine(Action):
             target=target,
             changes=changes,
             impact=serving.detach_impact(around, self.serving_floor),
-            caveats=_caveats(around, relabel),
+            caveats=(*_caveats(around, relabel), *_kept_open(relabel, unfenced)),
             rationale=_rationale(around),
         )
 
@@ -176,6 +177,15 @@ class Quarantine(Action):
                 "needed": False,
                 "effect": f"NetworkPolicy {name} selects what it did before",
             }
+        )
+
+    def _unfenced_carriers(self, target: ObjectRef, present: Sequence[Json]) -> tuple[str, ...]:
+        """Pods that have the fence label and no fence: passing over them would take away what isolates them."""
+        carriers = self.cluster.list(POD, target.namespace, labels=FENCE_KEY)
+        return tuple(
+            pod["metadata"]["name"]
+            for pod in carriers
+            if pod["metadata"]["uid"] != target.uid and not policies.evaluate(pod, present).cut
         )
 
     # --- the changes -------------------------------------------------------------
@@ -272,6 +282,17 @@ def _caveats(around: Surroundings, relabel: fencing.LabelChange) -> tuple[str, .
     found += [f"{budget} selects the pod still" for budget in relabel.budgets]
     found += [f"not known, as it could not be read: {missing}" for missing in around.missing]
     return tuple(found)
+
+
+def _kept_open(relabel: fencing.LabelChange, unfenced: Sequence[str]) -> tuple[str, ...]:
+    if not unfenced:
+        return ()
+    names = ", ".join(policy["metadata"]["name"] for policy in relabel.to_exclude)
+    return (
+        f"STILL OPEN after this: NetworkPolicy {names} cannot be told to pass over fenced pods, because "
+        f"{', '.join(unfenced)} has the label {FENCE_KEY} without being fenced and would be opened by it; "
+        "take the label off, then contain again",
+    )
 
 
 def _annotate(pod: Json) -> list[Json]:

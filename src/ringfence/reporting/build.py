@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from ringfence import __version__
-from ringfence.errors import StoreError
 from ringfence.model.access import AccessPath, PathState, verdict
+from ringfence.model.incident import Incident
 from ringfence.model.timeline import (
     AccessAccepted,
     AccessTurned,
@@ -17,7 +16,6 @@ from ringfence.model.timeline import (
     EvidenceHandled,
     IncidentDeclared,
     Refusal,
-    parse_event,
 )
 from ringfence.reporting import steps, story
 from ringfence.reporting.affected import affected
@@ -49,7 +47,7 @@ def build(
     does not verify (then there is nothing to report from), StoreError when rows contradict each other.
     """
     incident = incidents.get(session, incident_id)
-    entries = _entries(session, incident.id)
+    entries = _entries(session, incident)
     events = [entry.event for entry in entries if entry.event is not None]
     declared = next((event for event in events if isinstance(event, IncidentDeclared)), None)
     records = journal.of_incident(session, incident.id)
@@ -94,18 +92,10 @@ def build(
     )
 
 
-def _entries(session: Session, incident: str) -> tuple[Entry, ...]:
-    found = []
-    for row in timeline.raw(session, incident):
-        try:
-            found.append(Entry(row.seq, parse_event(json.loads(row.body)) if row.body is not None else None))
-        except ValueError as error:
-            raise StoreError(
-                f"event {row.seq} of {incident} is not one that this version knows",
-                why=str(error),
-                next_step="write the report with the version that wrote the store",
-            ) from error
-    return tuple(found)
+def _entries(session: Session, incident: Incident) -> tuple[Entry, ...]:
+    """One for each number of the chain: the timeline is read without the events that were erased by law."""
+    events = {entry.seq: entry.event for entry in timeline.read(session, incident.id)}
+    return tuple(Entry(seq, events.get(seq)) for seq in range(1, incident.seq + 1))
 
 
 def _captures(session: Session, incident: str) -> tuple[Capture, ...]:

@@ -12,7 +12,8 @@ from ringfence.store.database import Session
 def timeline_json(session: Session, incident: str) -> list[Json]:
     """The incident's events in order: incident, seq, recorded_at, event, body_sha256, prev_hash, hash.
 
-    ``body_sha256`` is the SHA-256 of ``event`` as canonical JSON (RFC 8785); ``event`` is None once erased by law.
+    ``event`` is the body that was hashed: ``body_sha256`` is the SHA-256 of it as canonical JSON (RFC 8785). It is None
+    once erased by law.
     Raises TargetError, ChainBroken.
     """
     return [

@@ -88,9 +88,9 @@ def _of_record(erased: int) -> Iterator[str]:
         "one given when it was declared."
     )
     yield (
-        "The timeline's chain covers each event's text, with the time at which it happened, and not the time at which "
-        "it was written down. Who can write the whole database can write another chain: compare the head with a copy "
-        "that was kept elsewhere, such as a sealed bundle."
+        "The timeline's chain shows that no event was changed, added or taken out by itself. Who can write the whole "
+        "database can write another chain: compare the head with a copy that was kept elsewhere, such as a sealed "
+        "bundle."
     )
     if erased:
         yield f"The text of {counted(erased, 'event')} is missing: it was erased by law."

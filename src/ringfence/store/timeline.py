@@ -2,7 +2,8 @@
 
 The chain: ``hash`` = SHA-256 over the canonical JSON (RFC 8785) of {incident, seq, body_sha256, prev_hash}; the first
 ``prev_hash`` is 64 zeros. It hashes ``body_sha256`` and not the body, so that a body can be erased by law without
-breaking the chain. ``ringfence.seal.timeline`` verifies the same formula from a bundle.
+breaking the chain. The body is the event's canonical JSON with the time at which it was recorded.
+``ringfence.seal.timeline`` verifies the same formula from a bundle.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ringfence.errors import ChainBroken, TargetError
+from ringfence.model.base import isoformat
 from ringfence.model.timeline import Event, TimelineEntry, parse_event
 from ringfence.store import tables
 
 GENESIS = "0" * 64
+_RECORDED_AT = "recorded_at"
 
 
 class Row(NamedTuple):
@@ -49,7 +52,7 @@ def append(session: Session, incident: str, event: Event, now: datetime) -> Time
     ).one_or_none()
     if row is None:
         raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
-    body = rfc8785.dumps(event.to_json())
+    body = rfc8785.dumps({**event.to_json(), _RECORDED_AT: isoformat(now)})
     body_sha256 = hashlib.sha256(body).hexdigest()
     entry = TimelineEntry(
         incident=incident,
@@ -83,19 +86,29 @@ def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str
 
 def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:
     """The timeline in order, verified while it is read. Raises ChainBroken at the first event that does not fit."""
-    return tuple(
-        TimelineEntry(
-            incident=incident,
-            seq=row.seq,
-            recorded_at=row.recorded_at,
-            event=parse_event(json.loads(row.body)),
-            body_sha256=row.body_sha256,
-            prev_hash=row.prev_hash,
-            hash=row.hash,
-        )
-        for row in _verified(session, incident)
-        if row.body is not None
-    )
+    found = []
+    for row in _verified(session, incident):
+        if row.body is not None:
+            recorded_at, event = parse(row.body)
+            found.append(
+                TimelineEntry(
+                    incident=incident,
+                    seq=row.seq,
+                    recorded_at=recorded_at,
+                    event=event,
+                    body_sha256=row.body_sha256,
+                    prev_hash=row.prev_hash,
+                    hash=row.hash,
+                )
+            )
+    return tuple(found)
+
+
+def parse(body: bytes) -> tuple[datetime, Event]:
+    """When an event was recorded, and the event, of a stored body. Raises pydantic's ValidationError."""
+    fields = json.loads(body)
+    recorded_at = datetime.fromisoformat(fields.pop(_RECORDED_AT))
+    return recorded_at, parse_event(fields)
 
 
 def raw(session: Session, incident: str) -> tuple[Row, ...]:

@@ -1,0 +1,309 @@
+"""The rows of the statement: what each says for a pod that lives, that is gone, and that hides something."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ringfence.access import facts as gathering
+from ringfence.access.facts import Facts
+from ringfence.access.statement import rows
+from ringfence.errors import PlatformError
+from ringfence.model.access import AccessPath, PathState, Verdict, verdict
+from ringfence.model.objects import ObjectRef
+from ringfence.model.proof import Level
+from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.policies import Isolation, evaluate
+from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD, SERVICE_ACCOUNT
+from ringfence.platform.kubernetes.surroundings import Siblings
+from tests.simulator import Fault, Simulator
+from tests.small_bank import POLICIES, pod_body
+
+Json = dict[str, Any]
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+ALIVE, UNSEEN, DEAD = PathState.ALIVE, PathState.UNSEEN, PathState.DEAD
+NO_SIBLINGS = Siblings((), (), "all namespaces")
+CUT = Isolation(ingress_isolated=True, egress_isolated=True)
+
+
+def a_pod(**changes: Any) -> Json:
+    body = pod_body()
+    body["spec"] |= changes
+    return {"metadata": {"name": "cards-1", "namespace": "bank", "uid": "u1", "labels": {"app": "cards"}}, **body}
+
+
+def facts(**changes: Any) -> Facts:
+    """A pod with a controller that is cut off by policies, as computed."""
+    pod = changes.pop("pod", a_pod())
+    whole = Facts(
+        pod=pod,
+        live=pod,
+        isolation=CUT,
+        siblings=NO_SIBLINGS,
+        siblings_unread="",
+        account={"metadata": {"name": "cards"}},
+        account_unread="",
+        controller="ReplicaSet cards-6b7f",
+        serving=(),
+        token_refused=False,
+        at=NOW,
+    )
+    return replace(whole, **changes)
+
+
+def gone(**changes: Any) -> Facts:
+    return facts(**{"live": None, "isolation": None, **changes})
+
+
+def row(of: Facts, path: str) -> AccessPath:
+    (found,) = [row for row in rows(of) if row.path == path]
+    return found
+
+
+def states(of: Facts) -> dict[str, PathState]:
+    return {row.path: row.state for row in rows(of)}
+
+
+def isolated_by(*names: str) -> Isolation:
+    policies = [{"metadata": {"name": name, "namespace": "bank"}, "spec": POLICIES[name]} for name in names]
+    return evaluate(a_pod(), policies)
+
+
+def test_a_pod_that_is_cut_by_policies_is_unseen_until_a_packet_has_tried() -> None:
+    of = facts()
+    assert states(of) == {
+        "network.egress": UNSEEN,
+        "network.ingress": UNSEEN,
+        "network.established": ALIVE,
+        "network.dns": UNSEEN,
+        "identity.kubernetes": ALIVE,
+        "siblings.image": DEAD,
+        "siblings.account": DEAD,
+        "workload.replacement": ALIVE,
+        "node": UNSEEN,
+    }
+    assert verdict(rows(of)) is Verdict.NOT_FULLY_CONTAINED
+    assert row(of, "network.egress").level is Level.COMPUTED
+    assert "canary" in row(of, "network.egress").retest
+
+
+def test_a_pod_that_is_gone_has_no_network_any_more() -> None:
+    of = gone()
+    for path in ("network.egress", "network.ingress", "network.established", "network.dns"):
+        assert (row(of, path).state, row(of, path).level) == (DEAD, Level.OBSERVED)
+    assert row(of, "node").state is UNSEEN, "what was done to the node outlives the pod"
+
+
+@pytest.mark.parametrize("level", [Level.NONE, Level.REQUESTED, Level.COMPUTED])
+def test_no_combination_of_facts_makes_a_row_dead_by_computation(level: Level) -> None:
+    choices: dict[str, list[Any]] = {
+        "pod": [a_pod(), a_pod(hostNetwork=True), a_pod(volumes=[])],
+        "isolation": [CUT, isolated_by("allow-dns", "default-deny"), isolated_by()],
+        "siblings": [NO_SIBLINGS, None, Siblings((a_pod(),), (), "namespace bank only", "denied")],
+        "controller": ["", "ReplicaSet x"],
+        "token_refused": [True, False],
+        "alive": [True, False],
+    }
+    for combination in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, combination, strict=True))
+        if not chosen.pop("alive"):
+            chosen |= {"live": None, "isolation": None}
+        assert not [row for row in rows(facts(**chosen)) if row.state is DEAD and row.level is level]
+
+
+@pytest.mark.parametrize(
+    ("policies", "egress", "ingress", "dns"),
+    [
+        ((), ALIVE, ALIVE, ALIVE),
+        (("default-deny",), UNSEEN, UNSEEN, UNSEEN),
+        (("default-deny", "allow-dns"), ALIVE, UNSEEN, ALIVE),
+        (("default-deny", "allow-cards"), ALIVE, ALIVE, ALIVE),  # egress to 10.0.0.0/8, on every port
+        (("allow-dns",), ALIVE, ALIVE, ALIVE),
+    ],
+)
+def test_a_policy_that_opens_keeps_its_row_alive(
+    policies: tuple[str, ...], egress: PathState, ingress: PathState, dns: PathState
+) -> None:
+    found = states(facts(isolation=isolated_by(*policies)))
+    assert (found["network.egress"], found["network.ingress"], found["network.dns"]) == (egress, ingress, dns)
+
+
+def test_the_policy_that_opens_is_named() -> None:
+    assert "allow-dns" in row(facts(isolation=isolated_by("default-deny", "allow-dns")), "network.egress").why
+
+
+def test_a_pod_on_its_nodes_network_is_open_whatever_the_policies_say() -> None:
+    pod = a_pod(hostNetwork=True)
+    of = facts(pod=pod, isolation=evaluate(pod, []))
+    for path in ("network.egress", "network.ingress", "network.dns", "node"):
+        assert row(of, path).state is ALIVE
+    assert verdict(rows(of)) is Verdict.NOT_CONTAINED
+
+
+def test_the_token_is_dead_only_when_one_like_it_was_refused() -> None:
+    assert row(facts(), "identity.kubernetes").state is ALIVE
+    assert row(facts(token_refused=True), "identity.kubernetes").state is ALIVE, "the pod is still there"
+    assert row(gone(), "identity.kubernetes").state is UNSEEN
+    refused = row(gone(token_refused=True), "identity.kubernetes")
+    assert (refused.state, refused.level) == (DEAD, Level.PROVEN)
+    assert "Secrets" in refused.why, "legacy tokens are not covered, and that is said"
+
+
+def test_a_pod_without_a_mounted_token_is_unseen_and_not_dead() -> None:
+    found = row(facts(pod=a_pod(volumes=[])), "identity.kubernetes")
+    assert (found.state, found.level) == (UNSEEN, Level.COMPUTED)
+
+
+def test_a_cloud_role_stays_alive_when_the_pod_is_gone() -> None:
+    account = {"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/cards"}}}
+    for of in (facts(account=account), gone(account=account)):
+        found = row(of, "identity.cloud")
+        assert found.state is ALIVE
+        assert "role/cards" in found.why
+    assert "identity.cloud" not in states(facts())
+
+
+def test_an_account_that_could_not_be_read_is_unseen_and_not_left_out() -> None:
+    found = row(facts(account=None, account_unread="403: denied"), "identity.cloud")
+    assert (found.state, found.level) == (UNSEEN, Level.NONE)
+    assert "403: denied" in found.why
+
+
+def sibling(name: str) -> Json:
+    return {"metadata": {"namespace": "bank", "name": name, "uid": name}}
+
+
+@pytest.mark.parametrize(
+    ("siblings", "unread", "by_image", "by_account"),
+    [
+        (NO_SIBLINGS, "", DEAD, DEAD),
+        (Siblings((sibling("a"),), (), "all namespaces"), "", UNSEEN, DEAD),
+        (Siblings((), (sibling("a"),), "all namespaces"), "", DEAD, UNSEEN),
+        (Siblings((), (), "namespace bank only", "403"), "", UNSEEN, DEAD),  # an account has no pods elsewhere
+        (Siblings((sibling("a"),), (sibling("a"),), "namespace bank only", "403"), "", UNSEEN, UNSEEN),
+        (None, "403", UNSEEN, UNSEEN),
+    ],
+)
+def test_siblings_are_dead_only_where_all_of_them_could_be_listed(
+    siblings: Siblings | None, unread: str, by_image: PathState, by_account: PathState
+) -> None:
+    found = states(facts(siblings=siblings, siblings_unread=unread))
+    assert (found["siblings.image"], found["siblings.account"]) == (by_image, by_account)
+
+
+def test_many_siblings_are_counted_and_hostile_names_escaped() -> None:
+    many = tuple(sibling(f"s{number}\x1b[31m") for number in range(9))
+    why = row(facts(siblings=Siblings(many, (), "all namespaces")), "siblings.image").why
+    assert why.startswith("9 ")
+    assert "and 4 more" in why
+    assert "\x1b" not in why
+
+
+def test_without_a_controller_nobody_starts_another() -> None:
+    assert row(facts(controller=""), "workload.replacement").state is DEAD
+    assert row(facts(), "workload.replacement").state is ALIVE
+    assert row(gone(), "workload.replacement").state is ALIVE, "the template still has the hole"
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (a_pod(containers=[{"name": "c", "securityContext": {"privileged": True}}]), "privileged"),
+        (a_pod(volumes=[{"name": "v", "hostPath": {"path": "/"}}]), "node's folder"),
+        (a_pod(hostPID=True), "hostPID"),
+    ],
+)
+def test_a_pod_that_reaches_into_its_node_leaves_the_node_alive_also_when_it_is_gone(pod: Json, words: str) -> None:
+    for of in (facts(pod=pod), gone(pod=pod)):
+        assert row(of, "node").state is ALIVE
+        assert words in row(of, "node").why
+
+
+def test_every_open_row_says_what_would_show_or_end_it() -> None:
+    for of in (facts(), gone(), facts(siblings=None, siblings_unread="x"), facts(account=None, account_unread="x")):
+        for found in rows(of):
+            assert found.why
+            if found.is_open:
+                assert found.retest or found.until, found.path
+            assert found.as_of == NOW
+
+
+def test_rows_have_distinct_and_stable_paths() -> None:
+    paths = [found.path for found in rows(facts(account=None, account_unread="x"))]
+    assert len(paths) == len(set(paths))
+
+
+# --- gathering ------------------------------------------------------------------------------------------------------
+
+Gather = Callable[[], Facts]
+
+
+@pytest.fixture
+def gather(cluster: Cluster, api: Simulator, pool: ThreadPoolExecutor) -> Gather:
+    """Facts about cards-1 as it was at first."""
+    pod = api.get(POD, "bank", "cards-1")
+    assert pod is not None
+    target = ObjectRef.of("cluster-1", pod)
+    since = datetime.now(UTC) + timedelta(hours=1)
+
+    def now() -> Facts:
+        return gathering.gather(cluster, pod, target, since=since, token_refused=False, pool=pool)
+
+    return now
+
+
+def test_live_state_is_read(gather: Gather) -> None:
+    found = gather()
+    assert found.live is not None
+    assert found.isolation is not None
+    assert not found.isolation.cut
+    assert found.siblings is not None
+    assert [pod["metadata"]["name"] for pod in found.siblings.by_image] == ["cards-2"]
+    assert (found.controller, found.account_unread) == ("ReplicaSet cards-6b7f", "")
+    (cards,) = found.serving
+    assert (cards.service, cards.ready, cards.desired, cards.replacements) == ("cards", 1, 2, 0)
+
+
+def test_a_pod_of_the_same_name_and_another_uid_is_not_the_suspect(gather: Gather, api: Simulator) -> None:
+    api.add(POD, "bank", "cards-1", pod_body())
+    assert gather().live is None
+
+
+def test_a_policy_that_appears_later_opens_the_row_again(gather: Gather, api: Simulator) -> None:
+    deny = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name in ("allow-dns", "allow-cards"):
+        api.add(NETWORK_POLICY, "bank", name, {"spec": deny})
+    assert row(gather(), "network.egress").state is UNSEEN
+    api.add(NETWORK_POLICY, "bank", "oops", {"spec": {**deny, "egress": [{}]}})
+    assert row(gather(), "network.egress").state is ALIVE
+
+
+def test_what_is_only_a_part_may_be_refused_and_is_said(gather: Gather, api: Simulator) -> None:
+    denied = 'x is forbidden: User "alice" cannot list resource "x" in API group ""'
+    api.faults += [Fault("GET", "/serviceaccounts/cards", 403, denied), Fault("GET", "/api/v1/pods", 403, denied)]
+    found = gather()
+    assert "cannot" in found.account_unread
+    assert found.siblings is not None
+    assert found.siblings.why_narrow
+    assert row(found, "identity.cloud").state is UNSEEN
+
+
+def test_an_account_that_does_not_exist_is_not_an_unread_one(gather: Gather, api: Simulator) -> None:
+    del api.objects["/api/v1", SERVICE_ACCOUNT.plural, "bank", "cards"]
+    found = gather()
+    assert (found.account, found.account_unread) == (None, "")
+
+
+@pytest.mark.parametrize("path", ["/pods/cards-1", "/networkpolicies", "/services"])
+def test_without_the_pod_the_policies_or_the_services_nothing_is_said(
+    gather: Gather, api: Simulator, path: str
+) -> None:
+    api.faults.append(Fault("GET", path, 503))
+    with pytest.raises(PlatformError):
+        gather()
