@@ -9,7 +9,7 @@ from ringfence.actions.base import Action
 from ringfence.actions.registry import ACTIONS
 from ringfence.evidence.permissions import PERMISSIONS as EVIDENCE
 from ringfence.model.permission import Permission
-from scripts.reference.text import code, document, doc, prose, table
+from scripts.reference.text import code, doc, document, prose, table
 
 
 def page() -> str:

@@ -73,8 +73,7 @@ def _section(name: str, field: FieldInfo) -> str:
 
 
 def _model(annotation: Any) -> type[BaseModel]:
-    found = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
-    assert issubclass(found, BaseModel)
+    found: type[BaseModel] = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
     return found
 
 
@@ -105,7 +104,7 @@ def _bound(limit: object) -> str:
 def _default(field: FieldInfo) -> str:
     # Defaults that lie in the home folder are shown as such, whoever runs this.
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": "~/.local/state"}):
-        value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+        value = field.get_default(call_default_factory=True)
     match value:
         case None:
             return "kubectl's"

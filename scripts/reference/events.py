@@ -57,11 +57,7 @@ def _noun(noun: type[Noun]) -> str:
 
 
 def _members(noun: type[Noun], skip: tuple[str, ...] = ()) -> str:
-    rows = [
-        (code(name), _type(field.annotation))
-        for name, field in noun.model_fields.items()
-        if name not in skip
-    ]
+    rows = [(code(name), _type(field.annotation)) for name, field in noun.model_fields.items() if name not in skip]
     return table(("member", "type"), rows)
 
 

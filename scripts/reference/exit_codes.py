@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 
+import ringfence
 from ringfence.errors import Effect, ExitCode, PlatformError, RingfenceError
 from scripts.reference.text import code, document, sentence, table
 
@@ -31,6 +34,7 @@ _EFFECT = {Effect.NONE: "nothing happened there", Effect.MAYBE: "the write may h
 
 
 def page() -> str:
+    _import_everything()
     errors = list(_tree(RingfenceError))
     return document(
         "Exit codes and errors",
@@ -70,7 +74,15 @@ def page() -> str:
 
 
 def _tree(error: type[RingfenceError]) -> Iterator[type[RingfenceError]]:
+    """The error and everything below it, the rooms' own errors after the common ones."""
     yield error
-    for child in error.__subclasses__():
-        if child.__module__ == RingfenceError.__module__:
-            yield from _tree(child)
+    common = RingfenceError.__module__
+    for child in sorted(error.__subclasses__(), key=lambda one: (one.__module__ != common, one.__module__)):
+        yield from _tree(child)
+
+
+def _import_everything() -> None:
+    """A room's own errors are known once the room is imported. Migrations are scripts and have none."""
+    for module in pkgutil.walk_packages(ringfence.__path__, "ringfence."):
+        if ".migrations" not in module.name:
+            importlib.import_module(module.name)

@@ -105,7 +105,7 @@ def test_a_long_text_is_cut_and_the_rest_is_counted() -> None:
     assert visible("x" * (LONGEST + 7)) == "x" * LONGEST + " … (7 characters more)"
 
 
-_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+_TEXT = st.text(max_size=40)
 _NASTY = st.lists(st.sampled_from([*"|\\`*_<>[]()!&#-~ a\n", "1."])).map("".join)
 
 

@@ -79,7 +79,7 @@ def said(text: str) -> bool:
     return "contained" in _NEGATED.sub("", text).lower()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=STATEMENTS)
 def test_the_word_stands_in_a_report_only_when_no_way_is_alive_or_unseen(
     store: Store, rows: tuple[AccessPath, ...]

@@ -35,6 +35,9 @@ from ringfence.platform.kubernetes.surroundings import Surroundings
 FENCE_KEY = "ringfence.dev/fence"
 """The label that the deny-all selects. Its value is opaque: the victim may read its own labels."""
 
+DETACH = "detach"
+"""The id of the change that takes the pod out of its controller and puts it behind the fence."""
+
 _OWN_LABELS = {"app.kubernetes.io/managed-by": "ringfence"}
 _KEEP_ALIVE = {
     # An orphan must not be moved or removed by an autoscaler while it is evidence.
@@ -221,7 +224,7 @@ class Quarantine(Action):
         operations = [*(fencing.relabel(pod, relabel.labels) or (same_pod,)), *_annotate(pod)]
         gone = ", ".join(label.key for label in relabel.removed) or "none"
         return Change(
-            id="detach",
+            id=DETACH,
             ref=target,
             verb=Verb.PATCH,
             body=operations,

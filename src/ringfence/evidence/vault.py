@@ -29,7 +29,10 @@ class Vault:
         """The incident's blobs; the folder is made when it is missing."""
         folder = self.root / incident / "blobs"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # One by one: mkdir gives its mode to the last folder only.
+            for part in (folder.parent, folder):
+                part.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise self._unusable(error) from error
         return BlobFolder(folder)

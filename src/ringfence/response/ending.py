@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ringfence.actions.network import Quarantine
+from ringfence.actions.network import DETACH, Quarantine
 from ringfence.actions.pod import Delete
 from ringfence.errors import NotFound, PlatformError
 from ringfence.model.base import Json
@@ -63,8 +63,7 @@ def release(context: Context, incident: Incident, *, say: Callable[[str], None])
     Raises PlatformError, VaultError, StoreError.
     """
     seal = None
-    live = _live(context, incident.target)
-    if live is not None:
+    if _live(context, incident.target) is not None and _was_detached(context, incident):
         say("sealing the detached pod before it is deleted")
         seal = recapture(context, incident, incident.target)
     ending = _end(context, incident, "release", State.RELEASED, break_glass=None, say=say)
@@ -82,11 +81,17 @@ def _end(
 ) -> Ending:
     steps.reconcile(context, incident)
     step = steps.next_step(context, incident, verb)
-    outcome, proof = _delete(context, incident, step, break_glass=break_glass, say=say)
-    gone = steps.is_done(outcome) and _live(context, incident.target) is None
+    outcome: Outcome
+    if verb == "release" and not _was_detached(context, incident):
+        # A pod that was never taken out serves customers still: releasing it must not kill it.
+        outcome, proof, clear = Already(reason="the pod was never detached: it stays as it is"), None, True
+        _finished(context, incident, step, Delete.name, outcome)
+    else:
+        outcome, proof = _delete(context, incident, step, break_glass=break_glass, say=say)
+        clear = steps.is_done(outcome) and _live(context, incident.target) is None
     fence: tuple[str, ...] = ()
     fence_down = False
-    if gone:
+    if clear:
         say("taking the fence down")
         fence, fence_down = _lift_fence(context, incident, step)
         with context.store.write() as session:
@@ -157,6 +162,15 @@ def _delete(
 def _seals(context: Context, incident: Incident) -> tuple[Seal, ...]:
     with context.store.read() as session:
         return evidence_rows.seals(session, incident.id)
+
+
+def _was_detached(context: Context, incident: Incident) -> bool:
+    """Whether this incident took the pod out of its controller; by the journal, as labels can be changed by others."""
+    with context.store.read() as session:
+        return any(
+            record.change.id == DETACH and record.outcome is not None and steps.is_done(record.outcome)
+            for record in journal.of_incident(session, incident.id)
+        )
 
 
 def _finished(context: Context, incident: Incident, step: str, action: str, outcome: Outcome) -> Outcome:
