@@ -33,6 +33,7 @@ test-offline: $(READY)
 	@$(BIN)/python -m pytest -m "not lab" -q $(T)
 
 test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
+	@$(BIN)/python -m lab up
 	@$(BIN)/python -m pytest -m lab $(T)
 
 lab-up: $(READY) ## start the lab: Kubernetes, bank, attacker's host

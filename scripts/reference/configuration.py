@@ -47,8 +47,9 @@ def page() -> str:
         "Looked for in this order; the first that is named wins:",
         "1. `--config FILE`\n2. `RINGFENCE_CONFIG=FILE`\n"
         "3. `$XDG_CONFIG_HOME/ringfence/config.yaml`, by default `~/.config/ringfence/config.yaml`",
-        "A key may be set in the environment as well: `RINGFENCE_`, the section, two underscores, the key. The "
-        "environment wins over the file, and `--kubeconfig` and `--context` win over both.",
+        "A key may be set in the environment as well: `RINGFENCE_`, the section, two underscores, the key; a list as "
+        "JSON (`RINGFENCE_CONTACTS`). The environment wins over the file, and `--kubeconfig` and `--context` win over "
+        "both.",
         f"```yaml\n{EXAMPLE}```",
         "Defaults below `~/.local/state` move with `XDG_STATE_HOME`. `~` is your home folder; in `store.url` write it "
         "out, a URL has no such thing.",

@@ -24,8 +24,8 @@ def page() -> str:
         "it, `-o json` gives every member, a bundle carries its text byte for byte "
         "([bundle format](bundle-format.md#timelinejsonl)).",
         f"Every event has `type`, {' and '.join(map(code, _SHARED))}. `occurred_at` is when the fact happened; "
-        "`recorded_at`, beside it in the chain's entry, is when it was written down. `actor` is the principal's id: "
-        "who vouches, a slash, whom. Members that do not apply are there, empty "
+        "`recorded_at`, which is hashed with it, is when it was written down. `actor` is the principal's id: who "
+        "vouches, a slash, whom. Members that do not apply are there, empty "
         "or null.",
         *(_event(event) for event in events),
         "## Parts",

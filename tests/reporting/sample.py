@@ -209,7 +209,9 @@ class Sample:
             why_not_higher=self.text("no canary has tried it"),
         )
 
-    def item(self, id_: str, result: Collected, reason: str = "", *, required: bool = False) -> EvidenceItem:
+    def item(
+        self, id_: str, result: Collected, reason: str = "", *, required: bool = False, ended: float = 0.8
+    ) -> EvidenceItem:
         blob = Blob(
             stored_sha256="cd" * 32, stored_size=50, raw_sha256=self.name("ef" * 32), raw_size=120, encoding="zstd"
         )
@@ -224,7 +226,7 @@ class Sample:
             operator=self.actor(),
             authority=self.text("incident INC-1"),
             started_at=at(0.5),
-            ended_at=at(0.8),
+            ended_at=at(ended),
             clock_offset_ms=-120,
             volatility=2,
             blob=blob if result is Collected.COLLECTED else None,
@@ -296,9 +298,9 @@ class Sample:
     def _sealed_in_part(self) -> None:
         items = [
             self.item("pod", Collected.COLLECTED, required=True),
-            self.item("logs/cards/current", Collected.FAILED, "the kubelet did not answer", required=True),
+            self.item("logs/cards/current", Collected.FAILED, "the kubelet did not answer", required=True, ended=1.9),
             self.item("logs/cards/previous", Collected.ABSENT, "there is no previous container"),
-            self.item("memory", Collected.NOT_TAKEN, "needs access to the node"),
+            self.item("memory", Collected.NOT_TAKEN, "needs access to the node", ended=0.6),
             self.item("rbac/rolebindings", Collected.DENIED, "403"),
         ]
         evidence.add_items(self.session, "INC-1", 1, items, actor=self.actor(), now=at(2))

@@ -61,6 +61,21 @@ def test_every_change_of_the_journal_is_in_exactly_one_step(report: Report) -> N
     ]
 
 
+def test_a_later_refusal_is_not_counted_to_an_unfinished_step_of_the_same_action(store: Store) -> None:
+    with store.write() as session:
+        sample = Sample(session)
+        refused = Refused(reason="no")
+        sample.refuse(40, "contain/2", "network.quarantine", "plan", "no")
+        sample.finish(40, "contain", "network.quarantine", refused)
+    report = rebuilt(store)
+    (fence,) = steps_of(report, "eradicate/1", "network.quarantine")
+    assert fence.refusals == ()
+    assert fence.outcome is None
+    (last,) = steps_of(report, "contain/2", "network.quarantine")
+    assert last.outcome == refused
+    assert last.plan is None
+
+
 def test_a_change_whose_events_were_erased_by_law_is_still_reported(store: Store) -> None:
     with store.write() as session:
         session.execute(sa.update(tables.event).where(tables.event.c.type.like("change.%")).values(body=None))
@@ -182,7 +197,8 @@ def test_a_run_of_acquisitions_is_one_line_and_no_event_is_missing(report: Repor
     covered = [seq for line in report.timeline for seq in range(line.first, line.last + 1)]
     assert covered == list(range(1, report.head.seq + 1))
     (run,) = [line for line in report.timeline if line.last > line.first]
-    assert "5 items: 1 collected, 1 absent, 1 denied, 1 failed, 1 not-taken" in run.text
+    assert "5 items, until 2026-11-23T03:00:01Z: 1 collected, 1 absent, 1 denied, 1 failed, 1 not-taken" in run.text
+    assert run.at == at(0.6)
 
 
 def test_only_a_subject_that_the_incidents_own_cluster_vouches_for_goes_by_its_short_name(fresh_store: Store) -> None:

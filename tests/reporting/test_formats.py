@@ -46,11 +46,9 @@ def test_residual_access_comes_first_then_the_six_headings_of_the_runbook(report
 
 def test_break_glass_stands_before_every_section(report: Report) -> None:
     for text in (html.render(report), markdown.render(report)):
-        found = [text.index(words) for words in ("INC-1", "NOT FULLY CONTAINED", "card data is leaving now")]
-        assert found == sorted(found)
-        first_section = text.index(">Residual access</h2>") if "<html" in text else text.index("## Residual access")
-        assert text.index("logs of container cards") < first_section
-        assert text.index("carol") < first_section
+        top = text[: text.index(">Residual access</h2>") if "<html" in text else text.index("## Residual access")]
+        for words in ("carol", "card data is leaving now", "logs of container cards", "eradicate/1", "applied"):
+            assert words in top[top.index("NOT FULLY CONTAINED") :]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from types import FrameType
 from typing import NoReturn, TextIO
 
 from ringfence.cli.text import clean
@@ -87,14 +89,23 @@ def stop(code: ExitCode) -> NoReturn:
     raise SystemExit(int(code))
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C. Not KeyboardInterrupt, which the command-line library turns into a bare "Aborted"."""
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Interrupted
+
+
 @contextlib.contextmanager
 def errors_reported() -> Iterator[None]:
-    """Ringfence's own errors become a message and an exit code; anything else is a bug and says so."""
+    """Ringfence's own errors and Ctrl-C become a message and an exit code; anything else is a bug and says so."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except RingfenceError as error:
         fail(error)
         stop(error.exit_code)
-    except KeyboardInterrupt:
-        note("interrupted: what was sent is in the journal, the same command joins the incident again")
-        raise SystemExit(130) from None
+    except _Interrupted:
+        note("interrupted: what was sent to the cluster stands in the journal", "  next: ringfence incidents")
+        raise SystemExit(128 + signal.SIGINT) from None

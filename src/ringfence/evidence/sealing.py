@@ -81,7 +81,13 @@ class Sealer:
                 (custody.Action.ACQUIRE, item.id, item.source, item.blob.raw_sha256) for item in ordered if item.blob
             ]
             append_custody(session, incident.id, acquired, actor=actor, now=now)
-            append_custody(session, incident.id, [(custody.Action.SEAL, seal_id, "seal", None)], actor=actor, now=now)
+            append_custody(
+                session,
+                incident.id,
+                [(custody.Action.SEAL, seal_id, "the bundle is written after this entry", None)],
+                actor=actor,
+                now=now,
+            )
             entries = tuple(map(CustodyEntry.from_json, rows.custody(session, incident.id)))
             events = tuple(map(_timeline_entry, store_timeline.raw(session, incident.id)))
         sealed = write_bundle(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import jinja2
 import markupsafe
 
 from ringfence.reporting.render import environment
@@ -10,9 +13,14 @@ from ringfence.reporting.view import Report
 
 def render(report: Report) -> str:
     """The report as the text of an HTML document."""
-    return environment(escape).get_template("report.html.j2").render(report=report)
+    return _environment().get_template("report.html.j2").render(report=report)
 
 
 def escape(text: str) -> str:
     """One line of plain text as HTML, for an element or a quoted attribute."""
     return str(markupsafe.escape(text))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return environment(escape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import jinja2
@@ -40,6 +41,7 @@ def code(text: str) -> str:
     return f"`{inside}`" if inside else ""
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     env = environment(escape)
 

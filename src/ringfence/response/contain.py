@@ -93,10 +93,14 @@ def contain(
     incident, joined = _declare(context, request, target)
     logs = _open_logs(context, incident, pod)
     steps.reconcile(context, incident)
-    around = read_surroundings(context.cluster, context.cluster_id, pod, reading, context.pool)
     action = Quarantine(context.cluster, fence=incident.fence, serving_floor=context.policy.serving_floor)
     step = steps.next_step(context, incident, "contain")
-    plan = action.plan(target, around)
+    try:
+        around = read_surroundings(context.cluster, context.cluster_id, pod, reading, context.pool)
+        plan = action.plan(target, around)
+    except RingfenceError as error:
+        steps.record_failure(context, incident, step, action.name, error)
+        raise
     if isinstance(plan, Refused):
         steps.refuse(context, incident, step, action.name, "plan", plan.reason)
         return _evidence_only(context, incident, joined, plan, target, around, logs)

@@ -7,7 +7,7 @@ from typing import NamedTuple, assert_never
 
 from ringfence.actions.base import Action
 from ringfence.actions.perform import resolve
-from ringfence.errors import PlatformError
+from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
@@ -68,6 +68,14 @@ def record_plan(context: Context, incident: Incident, step: str, plan: Plan) -> 
 def refuse(context: Context, incident: Incident, step: str, action: str, gate: str, reason: str) -> None:
     """Put a refusal on the timeline."""
     event = Refusal(occurred_at=now(), actor=context.actor, step=step, action=action, gate=gate, reason=reason)
+    with context.store.write() as session:
+        timeline.append(session, incident.id, event, now())
+
+
+def record_failure(context: Context, incident: Incident, step: str, action: str, error: RingfenceError) -> None:
+    """Put on the timeline that a step ended before it changed anything."""
+    failed = Failed(problem=Problem.of(error))
+    event = StepFinished(occurred_at=now(), actor=context.actor, step=step, action=action, outcome=failed)
     with context.store.write() as session:
         timeline.append(session, incident.id, event, now())
 

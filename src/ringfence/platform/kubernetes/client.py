@@ -51,7 +51,7 @@ def connect(kubeconfig: str | None, context: str | None, timeout_seconds: float)
         single = _kubeconfig(kubeconfig).get(context)
         if single is None or single.user is None:
             raise LightkubeConfigError("it has no current context with a user")
-        http = Client(single, ConnectionParams(timeout=httpx2.Timeout(timeout_seconds), trust_env=False))
+        http = Client(single, ConnectionParams(timeout=httpx2.Timeout(timeout_seconds)))
     except Exception as error:  # lightkube lets yaml, ssl, key and type errors of a broken file through
         raise ConfigError(
             f"no cluster can be reached with {where}",
@@ -97,7 +97,7 @@ class Cluster:
     def as_bearer(self, token: str) -> Iterator[Cluster]:
         """The same server as the holder of a bearer token, without our own credentials, for the length of a block."""
         config = self._config._replace(user=User(token=token))
-        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout, trust_env=False)), config)
+        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout)), config)
         try:
             yield other
         finally:
