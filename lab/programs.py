@@ -129,15 +129,17 @@ def _build(part: Part, go: str) -> None:
         shutil.rmtree(leftover)  # Of an interrupted build: the lock is ours.
     temporary = Path(tempfile.mkdtemp(prefix=f".{part.name}-", dir=part.built.parent))
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
-    for name, package in part.programs.items():
-        # One after the other: linking several at once needs several GB.
-        command = [go, "build", *part.flags, "-o", str(temporary / name), package]
-        result = subprocess.run(command, cwd=part.folder, env=environment, capture_output=True, text=True)
-        if result.returncode:
-            shutil.rmtree(temporary)
-            raise LabError(
-                f"building {name} failed:\n{result.stderr[-2000:].strip()}\nRun it again when that is solved."
-            )
+    # Several at once share what they compile, and one is compiled while another is linked. A folder as the output names
+    # programs after their packages; a single one gets its name here, as etcd's package is called otherwise.
+    single = next(iter(part.programs)) if len(part.programs) == 1 else ""
+    output = str(temporary / single) if single else f"{temporary}/"
+    command = [go, "build", *part.flags, "-o", output, *part.programs.values()]
+    result = subprocess.run(command, cwd=part.folder, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        shutil.rmtree(temporary)
+        raise LabError(
+            f"building {part.title} failed:\n{result.stderr[-2000:].strip()}\nRun it again when that is solved."
+        )
     temporary.chmod(0o755)
     temporary.rename(part.built)
 

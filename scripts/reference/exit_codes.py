@@ -39,7 +39,7 @@ def page() -> str:
     return document(
         "Exit codes and errors",
         "`ringfence` and `ringfence-verify` share these codes. 130: interrupted with Ctrl-C; what was sent is in the "
-        "journal, and the same command joins the incident again.",
+        "journal. `ringfence incidents` shows where things stand, and the same command joins the incident again.",
         table(
             ("code", "name", "meaning", "errors"),
             [

@@ -55,7 +55,7 @@ def test_another_version_is_another_folder(source: Path) -> None:
 
 def test_a_failed_build_leaves_nothing_and_says_why(source: Path) -> None:
     (source / "second" / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
-    with pytest.raises(LabError, match=r"building second failed:[^$]*undefined"):
+    with pytest.raises(LabError, match=r"building hello failed:[^$]*undefined"):
         programs.ensure()
     assert left_in_cache() == []
     with pytest.raises(LabError, match="lab build"):

@@ -344,6 +344,19 @@ def test_a_name_that_does_not_resolve_was_never_sent(tmp_path: Path) -> None:
     cluster.close()
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_a_proxy_that_refuses_has_sent_nothing_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    with Wire(Answer()) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        cluster = connect(kubeconfig(tmp_path / "kubeconfig", "https://api.test:6443"), None, 2)
+        with pytest.raises(NotSent):
+            CALLS[call](cluster)
+        cluster.close()
+        assert proxy.requests == [], "CONNECT is all that it has heard"
+
+
 def test_several_threads_share_one_connection(opened: Open) -> None:
     cluster, wire = opened(lambda request: Answer(body=json.dumps({"path": request.path}).encode()))
     wrong: list[str] = []

@@ -29,7 +29,7 @@ EXCEPTIONS = sorted(
     ),
     key=lambda kind: kind.__name__,
 )
-NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 
 
 def status_body(message: str, code: int = 403) -> bytes:

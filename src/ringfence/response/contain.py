@@ -103,13 +103,13 @@ def contain(
         raise
     if isinstance(plan, Refused):
         steps.refuse(context, incident, step, action.name, "plan", plan.reason)
-        return _evidence_only(context, incident, joined, plan, target, around, logs)
+        return _evidence_only(context, incident, joined, step, plan, target, around, logs)
     steps.record_plan(context, incident, step, plan)
     falling = guard.below_floor(plan.impact)
     if falling and not request.accept_outage and not ask(falling):
         steps.refuse(context, incident, step, action.name, "serving-floor", falling)
         refused = Refused(reason=falling, next_step="the same command with --accept-outage")
-        return _evidence_only(context, incident, joined, refused, target, around, logs)
+        return _evidence_only(context, incident, joined, step, refused, target, around, logs)
     if isinstance(logs, LogCapture):
         _wait_for_capture(context, incident, logs)
     result = steps.carry_out(context, incident, step, action, plan)
@@ -188,15 +188,14 @@ def _evidence_only(
     context: Context,
     incident: Incident,
     joined: bool,
+    step: str,
     refused: Refused,
     target: ObjectRef,
     around: Surroundings,
     logs: LogCapture | EvidenceError,
 ) -> Containment:
     """No cut, but the evidence is taken all the same: it may be gone by the time that somebody decides."""
-    finished = StepFinished(
-        occurred_at=now(), actor=context.actor, step="contain", action=Quarantine.name, outcome=refused
-    )
+    finished = StepFinished(occurred_at=now(), actor=context.actor, step=step, action=Quarantine.name, outcome=refused)
     with context.store.write() as session:
         timeline.append(session, incident.id, finished, now())
     seal, problem = _seal(context, incident, target, around, logs)

@@ -18,7 +18,7 @@ import rfc8785
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ringfence.errors import ChainBroken, TargetError
+from ringfence.errors import ChainBroken, StoreError, TargetError
 from ringfence.model.base import isoformat
 from ringfence.model.timeline import Event, TimelineEntry, parse_event
 from ringfence.store import tables
@@ -105,10 +105,17 @@ def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:
 
 
 def parse(body: bytes) -> tuple[datetime, Event]:
-    """When an event was recorded, and the event, of a stored body. Raises pydantic's ValidationError."""
-    fields = json.loads(body)
-    recorded_at = datetime.fromisoformat(fields.pop(_RECORDED_AT))
-    return recorded_at, parse_event(fields)
+    """When an event was recorded, and the event, of a stored body. Raises StoreError for one that is none of ours."""
+    try:
+        fields = json.loads(body)
+        recorded_at = datetime.fromisoformat(fields.pop(_RECORDED_AT))
+        return recorded_at, parse_event(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            "an event of the timeline is not one that this version knows",
+            why=str(error),
+            next_step="read it with the version of Ringfence that wrote it",
+        ) from error
 
 
 def raw(session: Session, incident: str) -> tuple[Row, ...]:

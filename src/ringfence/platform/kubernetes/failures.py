@@ -17,7 +17,10 @@ import httpx2
 
 from ringfence.errors import Conflict, Denied, Invalid, NotFound, NotSent, PlatformError, Throttled, Unanswered
 
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_NOT_SENT = (
+    *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout),
+    *(httpx2.ProxyError, httpx2.UnsupportedProtocol),
+)
 _QUOTE = 300
 _AUTHORISER = re.compile(r'\bUser "(?:[^"\\]|\\.)*" cannot ')
 """The API server's own sentence, whichever authoriser said no: User "x" cannot get resource "pods" in API group ""."""
