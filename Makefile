@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 T ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types rooms test-offline test-lab lab-up lab-down bench fmt clean lock
+ALL := src lab tests bench scripts
+.PHONY: help demo test check lint types rooms generate check-generated test-offline test-slow test-lab lab-up lab-down bench fmt clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,13 +16,13 @@ help: ## list the targets
 demo: $(READY) ## a real cluster, an attack, Ringfence's response, live; results in out/demo
 	@$(BIN)/python -m lab.demo
 
-test: check test-lab ## everything: checks, unit tests, lab tests
+test: check test-slow test-lab ## everything: checks, unit tests, lab tests
 
-check: $(READY) lint types rooms test-offline ## before a commit: lint, types, rooms, tests without network
+check: $(READY) lint types rooms check-generated test-offline ## before a commit: lint, types, rooms, tests without network
 
 lint: $(READY)
-	@$(BIN)/ruff check src lab tests
-	@$(BIN)/ruff format --check src lab tests
+	@$(BIN)/ruff check $(ALL)
+	@$(BIN)/ruff format --check $(ALL)
 
 types: $(READY)
 	@$(BIN)/mypy
@@ -29,8 +30,17 @@ types: $(READY)
 rooms: $(READY)
 	@$(BIN)/lint-imports --no-logo
 
+generate: $(READY) ## write the generated pages of docs/reference
+	@$(BIN)/python -m scripts.generate
+
+check-generated: $(READY)
+	@$(BIN)/python -m scripts.generate --check
+
 test-offline: $(READY)
-	@$(BIN)/python -m pytest -m "not lab" -q $(T)
+	@$(BIN)/python -m pytest -m "not lab and not slow" -q -n auto $(T)
+
+test-slow: $(READY)
+	@$(BIN)/python -m pytest -m slow -q -n auto $(T)
 
 test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
 	@$(BIN)/python -m lab up
@@ -46,8 +56,8 @@ bench: $(READY) ## measure; prints one JSON object as its last line
 	@$(BIN)/python -m bench.contain
 
 fmt: $(READY) ## format the code
-	@$(BIN)/ruff check --fix -q src lab tests || true
-	@$(BIN)/ruff format src lab tests
+	@$(BIN)/ruff check --fix -q $(ALL) || true
+	@$(BIN)/ruff format $(ALL)
 
 clean: ## remove the environment and what was built in the tree
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -136,7 +136,7 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def kubeconfig(path: Path, server: str, *, user: Mapping[str, Any] | None = None, **cluster: Any) -> str:
+def kubeconfig(path: Path, server: str, *, user: Any = None, **cluster: Any) -> str:
     """Write a kubeconfig with one context, ``test``; ``cluster`` are further members of the cluster."""
     if server.startswith("http:"):
         cluster["insecure-skip-tls-verify"] = True  # there is no TLS: it spares loading every public authority

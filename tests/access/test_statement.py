@@ -267,7 +267,7 @@ def test_live_state_is_read(gather: Gather) -> None:
     assert [pod["metadata"]["name"] for pod in found.siblings.by_image] == ["cards-2"]
     assert (found.controller, found.account_unread) == ("ReplicaSet cards-6b7f", "")
     (cards,) = found.serving
-    assert (cards.service, cards.ready, cards.desired, cards.replacements) == ("cards", 1, 2, 0)
+    assert (cards.service, cards.ready, cards.desired, cards.replacements) == ("cards", 2, 2, 0)
 
 
 def test_a_pod_of_the_same_name_and_another_uid_is_not_the_suspect(gather: Gather, api: Simulator) -> None:

@@ -109,7 +109,7 @@ def test_every_operation_of_a_patch_must_show() -> None:
         {"op": "add", "path": "/metadata/annotations/karpenter.sh~1do-not-disrupt", "value": "true"},
         {"op": "remove", "path": "/metadata/labels/app"},
     )
-    annotated = {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}
+    annotated: Json = {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}
     assert in_place(both, pod({}, **annotated))
     assert not in_place(both, pod({"app": "cards"}, **annotated))
     assert not in_place(both, pod({}))
@@ -118,7 +118,8 @@ def test_every_operation_of_a_patch_must_show() -> None:
 def test_a_path_into_a_list_is_followed() -> None:
     change = patch("u1", {"op": "replace", "path": "/spec/egress/1/ports", "value": []})
     assert in_place(change, {**pod({}), "spec": {"egress": [{}, {"ports": []}]}})
-    for egress in ([], [{}], [{}, {"ports": [1]}], {"1": {"ports": []}}, None):
+    shapes: list[Any] = [[], [{}], [{}, {"ports": [1]}], {"1": {"ports": []}}, None]
+    for egress in shapes:
         found = in_place(change, {**pod({}), "spec": {"egress": egress}})
         assert found is (egress == {"1": {"ports": []}})
 

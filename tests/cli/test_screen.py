@@ -115,9 +115,18 @@ def test_no_screen_says_contained_while_a_row_is_open(by_path: dict[str, PathSta
     ],
 )
 def test_a_cut_that_was_not_made_is_never_shown_as_one(capsys: pytest.CaptureFixture[str], outcome: Outcome) -> None:
-    text = shown(capsys, view((row("network.egress", PathState.UNSEEN),), outcome=outcome, seconds_to_cut=0.4))
+    text = shown(capsys, view((row("network.egress", PathState.UNSEEN),), outcome=outcome, outcome_of="contain"))
     assert "NOT CUT" in text
     assert "new traffic cut" not in text
+
+
+def test_a_refused_eradication_does_not_read_as_an_open_network(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (row("network.egress", PathState.UNSEEN), row("network.ingress", PathState.UNSEEN))
+    refused = Refused(reason="the seal is old", next_step="ringfence evidence collect INC-1")
+    text = shown(capsys, view(rows, outcome=refused, outcome_of="eradicate"))
+    assert "NOT DONE: refused: the seal is old" in text
+    assert "NOT CUT" not in text
+    assert "ringfence evidence collect INC-1" in text.splitlines()[-1] or "evidence collect" in text
 
 
 def test_a_computed_cut_says_that_it_is_not_proven(capsys: pytest.CaptureFixture[str]) -> None:

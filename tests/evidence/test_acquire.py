@@ -60,9 +60,9 @@ def raw(blobs: BlobFolder, item: EvidenceItem) -> bytes:
         return b"".join(read_blob(stored, blob, item.id))
 
 
-def failing(error: Exception) -> Any:
+def failing(error: Exception, first: tuple[bytes, ...] = (b"half of ",)) -> Any:
     def fetch() -> Iterator[bytes]:
-        yield b"half of "
+        yield from first
         raise error
 
     return fetch
@@ -125,12 +125,8 @@ def test_a_stream_says_when_it_is_open_also_when_it_will_never_be(acquirer: Acqu
     assert acquirer.stream(LOG, stream, on_open=opened.set).result is Collected.COLLECTED
     assert opened.is_set()
 
-    @contextmanager
-    def refused() -> Iterator[list[bytes]]:
-        raise problem(Invalid, 400)
-        yield []
-
     opened.clear()
+    refused = contextmanager(failing(problem(Invalid, 400), first=()))
     assert acquirer.stream(LOG, refused, on_open=opened.set).result is Collected.ABSENT
     assert opened.is_set()
 

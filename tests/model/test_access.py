@@ -118,5 +118,5 @@ def test_an_acceptance_covers_what_was_accepted_and_what_is_better_but_still_ope
 def test_a_row_is_frozen_and_survives_json() -> None:
     accepted = row("node", PathState.ACCEPTED)
     with pytest.raises(ValidationError, match="frozen"):
-        accepted.state = PathState.DEAD  # type: ignore[misc]
+        accepted.state = PathState.DEAD
     assert AccessPath.model_validate(accepted.to_json()) == accepted

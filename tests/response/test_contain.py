@@ -176,8 +176,8 @@ def test_logs_that_do_not_come_delay_the_cut_by_no_more_than_the_configured_wait
     result = contained(with_policy(pre_cut_wait_ms=50))
     assert result.outcome == Applied()
     (opened,) = [event for event in events(with_policy()) if event.type == "capture.opened"]
-    assert (opened.streams, opened.opened) == (1, 0)  # type: ignore[union-attr]
-    assert opened.waited_ms < 300  # type: ignore[union-attr]
+    assert (opened.streams, opened.opened) == (1, 0)
+    assert opened.waited_ms < 300
     assert result.seal is not None
     assert result.seal.complete, "the log is waited for after the cut"
 
@@ -262,7 +262,12 @@ def test_customers_who_would_fall_below_the_floor_are_asked_for_and_no_means_no(
 ) -> None:
     alone(api)
     questions: list[str] = []
-    result = contained(context, ask=lambda question: bool(questions.append(question)))
+
+    def refuse(question: str) -> bool:
+        questions.append(question)
+        return False
+
+    result = contained(context, ask=refuse)
     assert "cards would have 0 of 1 serving" in questions[0]
     assert isinstance(result.outcome, Refused)
     assert "--accept-outage" in result.outcome.next_step

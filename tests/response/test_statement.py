@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from ringfence.errors import TargetError
-from ringfence.model.access import PathState, Verdict, verdict
+from ringfence.model.access import AccessPath, PathState, Verdict, verdict
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.response import statement
 from ringfence.response.context import Context
@@ -15,8 +17,8 @@ from tests.small_bank import add_pod
 from tests.wire import Answer, Wire
 
 
-def state_of(rows: object, path: str) -> PathState:
-    return next(row.state for row in rows if row.path == path)  # type: ignore[attr-defined]
+def state_of(rows: Iterable[AccessPath], path: str) -> PathState:
+    return next(row.state for row in rows if row.path == path)
 
 
 def test_a_silent_cluster_leaves_the_last_statement_and_says_why(context: Context, wire: Wire) -> None:

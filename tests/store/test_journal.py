@@ -95,7 +95,7 @@ def standing(store: Store, **where: str) -> list[str]:
 
 def types(store: Store) -> list[str]:
     with store.read() as session:
-        return [entry.event.type for entry in timeline.read(session, "INC-1")][1:]
+        return [str(entry.event.type) for entry in timeline.read(session, "INC-1")][1:]
 
 
 def test_a_second_intent_keeps_the_first_prior_state(store: Store) -> None:

@@ -57,7 +57,7 @@ def test_first_incident_is_number_one_and_its_declaration_is_event_one(store: St
 
 def test_an_incident_number_is_never_given_twice_even_after_a_rollback(store: Store) -> None:
     declare(store)
-    with pytest.raises(RuntimeError), store.write() as session:
+    with pytest.raises(RuntimeError), store.write() as session:  # noqa: PT012
         timeline.append(session, "INC-1", an_event(), NOW)
         raise RuntimeError("the caller's transaction fails")
     assert declare(store, "cards-2").id == "INC-2"
@@ -156,7 +156,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_an_unusable_store_names_its_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/ringfence.db"):
+    with pytest.raises(StoreError, match=r"file/ringfence\.db"):
         open_store(f"sqlite:///{tmp_path}/file/ringfence.db")
 
 

@@ -21,6 +21,8 @@ import pytest
 
 from lab.attacker import agent, host
 
+pytestmark = pytest.mark.slow  # it waits for real time-outs
+
 FOLDER = Path(__file__).parents[2] / "lab" / "attacker"
 ATTACK = "0a1b2c3d"
 LATE = 10.0

@@ -27,6 +27,8 @@ import yaml
 
 from lab.client import Call, Customer, summarise
 
+pytestmark = pytest.mark.slow  # it waits for real time-outs
+
 BANK = Path(__file__).parents[2] / "lab" / "bank"
 NOBODY = "http://127.0.0.1:9"
 

@@ -65,10 +65,10 @@ def gather(
     policies_future = pool.submit(cluster.list, NETWORK_POLICY, namespace)
     siblings_future = pool.submit(read_siblings, cluster, pod)
     account_future = pool.submit(cluster.find, SERVICE_ACCOUNT, namespace, service_account(pod))
-    serving_future = pool.submit(_serving, cluster, pod, since)
     live = live_future.result()
     if live is not None and live["metadata"]["uid"] != target.uid:
         live = None
+    serving_future = pool.submit(_serving, cluster, pod, live, since)
     isolation = evaluate(live, policies_future.result()) if live is not None else None
     siblings, unread = None, ""
     try:
@@ -96,7 +96,8 @@ def gather(
     )
 
 
-def _serving(cluster: Cluster, pod: Json, since: datetime) -> tuple[Serving, ...]:
+def _serving(cluster: Cluster, pod: Json, live: Json | None, since: datetime) -> tuple[Serving, ...]:
+    """The Services that ``pod`` served as it was found; as ``live`` it may have left them, ahead of their endpoints."""
     namespace = pod["metadata"]["namespace"]
     slices = cluster.list(ENDPOINT_SLICE, namespace)
     newer = _created_after(cluster, namespace, since)
@@ -104,7 +105,9 @@ def _serving(cluster: Cluster, pod: Json, since: datetime) -> tuple[Serving, ...
     found = []
     for service in serving.services_of(pod, cluster.list(SERVICE, namespace)):
         name = service["metadata"]["name"]
-        ready = serving.ready_endpoints(name, slices) - {pod["metadata"]["uid"]}
+        ready = serving.ready_endpoints(name, slices)
+        if live is None or not serving.services_of(live, (service,)):
+            ready -= {pod["metadata"]["uid"]}
         found.append(Serving(name, len(ready), desired, len(ready & newer)))
     return tuple(found)
 

@@ -37,9 +37,9 @@ def run(config: Config, namespace: str | None, out: Format) -> ExitCode:
     else:
         for check in checks:
             style = {"ok": "green", "warning": "yellow", "failed": "red"}[check.result]
-            say(f"{styled(check.result.upper().ljust(8), style)} {check.name.ljust(22)} {clean(check.saw)}")
+            say(f"{styled(check.result.upper().ljust(8), style)} {check.name.ljust(26)} {clean(check.saw)}")
             if check.next_step:
-                say(" " * 32 + clean(f"next: {check.next_step}"))
+                say(" " * 36 + clean(f"next: {check.next_step}"))
     if failures:
         return failures[0].exit_code
     return ExitCode.REFUSED if any(check.result == "failed" for check in checks) else ExitCode.OK

@@ -27,6 +27,8 @@ def show(view: View) -> None:
 
 def _lines(view: View) -> Iterator[tuple[str, str]]:
     by_path = {row.path: row for row in view.rows}
+    if (undone := _undone(view)) and view.outcome_of != "contain":
+        yield view.outcome_of.upper(), f"NOT DONE: {undone}"
     yield "NETWORK", _network(view, by_path)
     yield "IDENTITY", _identity(by_path)
     yield "CUSTOMERS", _customers(view)
@@ -41,14 +43,8 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
 
 def _network(view: View, by_path: dict[str, AccessPath]) -> str:
     rows = [by_path[path] for path in ("network.egress", "network.ingress") if path in by_path]
-    if view.outcome is not None:
-        match view.outcome:
-            case Refused() | Failed() | Unknown() | Skipped():
-                return f"NOT CUT: {describe(view.outcome)}"
-            case Applied() | Already():
-                pass
-            case _:
-                assert_never(view.outcome)
+    if (undone := _undone(view)) and view.outcome_of == "contain":
+        return f"NOT CUT: {undone}"
     if not rows:
         return "not known"
     if alive := [row for row in rows if row.state is PathState.ALIVE]:
@@ -61,6 +57,19 @@ def _network(view: View, by_path: dict[str, AccessPath]) -> str:
         proven = "" if weakest is Level.PROVEN else ", NOT YET PROVEN"
         new = f"new traffic cut{took}: {weakest.value}{proven}"
     return f"{new}   {_old_flows(by_path.get('network.established'))}"
+
+
+def _undone(view: View) -> str:
+    """Why what was asked for was not done; empty when it was, or when nothing was asked for."""
+    match view.outcome:
+        case None | Applied() | Already():
+            return ""
+        case Refused(next_step=next_step) if next_step:
+            return f"{describe(view.outcome)} (next: {next_step})"
+        case Refused() | Failed() | Unknown() | Skipped():
+            return describe(view.outcome)
+        case _:
+            assert_never(view.outcome)
 
 
 def _old_flows(row: AccessPath | None) -> str:

@@ -9,7 +9,7 @@ from ringfence.model.access import AccessPath, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, State
-from ringfence.model.outcome import Outcome
+from ringfence.model.outcome import Outcome, Refused
 from ringfence.model.proof import Proof
 
 
@@ -38,6 +38,8 @@ class View:
     evidence_problem: str
     unread: str
     outcome: Outcome | None = None
+    outcome_of: str = ""
+    """The command whose outcome it is: contain, eradicate or release."""
     proof: Proof | None = None
     seconds_to_cut: float | None = None
 
@@ -57,6 +59,10 @@ class View:
     def next_commands(self) -> tuple[str, ...]:
         """Three commands that make sense now."""
         name = self.incident.id
+        if isinstance(self.outcome, Refused) and self.outcome_of == "eradicate":
+            return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
+        if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
+            return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
         if self.incident.state in (State.ERADICATED, State.RELEASED):
             return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
         return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")
@@ -66,6 +72,7 @@ class View:
         return {
             "incident": self.incident.to_json(),
             "verdict": self.verdict.value,
+            "command": self.outcome_of,
             "outcome": self.outcome.to_json() if self.outcome is not None else None,
             "proof": self.proof.to_json() if self.proof is not None else None,
             "seconds_to_cut": self.seconds_to_cut,

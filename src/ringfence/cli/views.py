@@ -25,6 +25,7 @@ def of_containment(context: Context, result: Containment) -> View:
         result.incident,
         result.statement,
         outcome=result.outcome,
+        outcome_of="contain",
         proof=result.proof,
         seconds_to_cut=result.seconds_to_cut,
         evidence_problem=result.evidence_problem,
@@ -32,7 +33,14 @@ def of_containment(context: Context, result: Containment) -> View:
 
 
 def of_ending(context: Context, result: Ending) -> View:
-    return _view(context.store, result.incident, result.statement, outcome=result.outcome, proof=result.proof)
+    return _view(
+        context.store,
+        result.incident,
+        result.statement,
+        outcome=result.outcome,
+        outcome_of=result.verb,
+        proof=result.proof,
+    )
 
 
 def of_incident(context: Context, incident: Incident) -> View:
@@ -68,6 +76,7 @@ def _view(
     statement: Statement,
     *,
     outcome: Outcome | None = None,
+    outcome_of: str = "",
     proof: Proof | None = None,
     seconds_to_cut: float | None = None,
     evidence_problem: str = "",
@@ -91,6 +100,7 @@ def _view(
         evidence_problem=evidence_problem,
         unread=statement.why,
         outcome=outcome,
+        outcome_of=outcome_of,
         proof=proof,
         seconds_to_cut=seconds_to_cut,
     )

@@ -40,6 +40,7 @@ _TOKEN_SECONDS = 75
 class Ending:
     """``outcome`` is the deletion's. ``fence`` says, per object, what became of taking the fence down."""
 
+    verb: Literal["eradicate", "release"]
     incident: Incident
     outcome: Outcome
     proof: Proof | None
@@ -99,6 +100,7 @@ def _end(
     with context.store.read() as session:
         seals = evidence_rows.seals(session, incident.id)
     return Ending(
+        verb=verb,
         incident=incident,
         outcome=outcome,
         proof=proof,

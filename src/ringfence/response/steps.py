@@ -149,8 +149,9 @@ def reconcile(context: Context, incident: Incident) -> None:
 def next_step(context: Context, incident: Incident, verb: str) -> str:
     """The name of a new attempt of a step: contain/1, contain/2, … A fresh plan needs a journal of its own."""
     with context.store.read() as session:
-        taken = {r.step for r in journal.of_incident(session, incident.id) if r.step.split("/")[0] == verb}
-    return f"{verb}/{len(taken) + 1}"
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+    steps = {str(step) for event in events if (step := getattr(event, "step", None))}
+    return f"{verb}/{1 + sum(1 for step in steps if step.split('/')[0] == verb)}"
 
 
 def _outcome(record: ChangeRecord) -> Outcome:

@@ -70,6 +70,8 @@ def open_store(url: str) -> Store:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         try:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # It names people and systems under attack: for its owner's eyes, whatever the folder is.
+            Path(parsed.database).touch(mode=0o600)
         except OSError as error:
             raise _store_error(parsed, error) from error
     engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
