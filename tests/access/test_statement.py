@@ -83,6 +83,8 @@ def test_a_pod_that_is_cut_by_policies_is_unseen_until_a_packet_has_tried() -> N
         "network.established": ALIVE,
         "network.dns": UNSEEN,
         "identity.kubernetes": ALIVE,
+        "identity.legacy": UNSEEN,
+        "persistence": UNSEEN,
         "siblings.image": DEAD,
         "siblings.account": DEAD,
         "workload.replacement": ALIVE,
@@ -152,7 +154,7 @@ def test_the_token_is_dead_only_when_one_like_it_was_refused() -> None:
     assert row(gone(), "identity.kubernetes").state is UNSEEN
     refused = row(gone(token_refused=True), "identity.kubernetes")
     assert (refused.state, refused.level) == (DEAD, Level.PROVEN)
-    assert "Secrets" in refused.why, "legacy tokens are not covered, and that is said"
+    assert row(gone(token_refused=True), "identity.legacy").state is UNSEEN, "a canary says nothing of these"
 
 
 def test_a_pod_without_a_mounted_token_is_unseen_and_not_dead() -> None:

@@ -25,7 +25,7 @@ def rows(facts: Facts) -> tuple[AccessPath, ...]:
     """The statement, most urgent ways first."""
     return tuple(
         row
-        for part in (_network, _established, _dns, _token, _cloud, _siblings, _replacement, _node)
+        for part in (_network, _established, _dns, _token, _unlooked_for, _cloud, _siblings, _replacement, _node)
         for row in part(facts)
     )
 
@@ -87,7 +87,6 @@ def _dns(facts: Facts) -> Iterator[AccessPath]:
 def _token(facts: Facts) -> Iterator[AccessPath]:
     path, title = "identity.kubernetes", "The pod's Kubernetes token"
     account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
-    legacy = "tokens in Secrets, which Ringfence does not read, would live on"
     if facts.live is not None:
         if pods.mounts_token(facts.pod):
             yield _alive(
@@ -100,14 +99,14 @@ def _token(facts: Facts) -> Iterator[AccessPath]:
             )
         else:
             yield _unseen(
-                facts, path, title, Level.COMPUTED, f"no token is mounted; {legacy}", "the audit log of the account"
+                facts, path, title, Level.COMPUTED, "no token is mounted in the pod", "the audit log of the account"
             )
     elif facts.token_refused:
         yield _dead(
             facts,
             path,
             title,
-            "a canary token bound to the same pod was accepted before and is refused (401) now; " + legacy,
+            "a canary token bound to the same pod was accepted before and is refused (401) now",
             level=Level.PROVEN,
         )
     else:
@@ -116,9 +115,30 @@ def _token(facts: Facts) -> Iterator[AccessPath]:
             path,
             title,
             Level.COMPUTED,
-            f"the API server refuses tokens of a deleted pod within about a minute; not tried here; {legacy}",
+            "the API server refuses tokens of a deleted pod within about a minute; not tried here",
             "a canary token bound to the pod (needs create on serviceaccounts/token)",
         )
+
+
+def _unlooked_for(facts: Facts) -> Iterator[AccessPath]:
+    """Ways that this version does not look for. They are said all the same: silence would read as their absence."""
+    account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
+    yield _unseen(
+        facts,
+        "identity.legacy",
+        "Long-lived tokens of the same account, kept in Secrets",
+        Level.NONE,
+        f"Ringfence reads no Secrets; a token of {account} in one would outlive the pod",
+        "Secrets of type kubernetes.io/service-account-token that name the account",
+    )
+    yield _unseen(
+        facts,
+        "persistence",
+        "What the account has created or changed",
+        Level.NONE,
+        f"whatever {account} may create could be a way back in; it is not looked for",
+        "the audit log of the account's writes",
+    )
 
 
 def _cloud(facts: Facts) -> Iterator[AccessPath]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ringfence.actions.network import DETACH, Quarantine
+from ringfence.actions.network import DETACH, FENCE_KEY, Quarantine
 from ringfence.actions.pod import Delete
 from ringfence.errors import NotFound, PlatformError
 from ringfence.model.base import Json
@@ -20,6 +20,7 @@ from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Outcome, Refused, describe
+from ringfence.model.plan import Plan
 from ringfence.model.proof import Proof
 from ringfence.model.timeline import CanaryTried, GlassBroken, StepFinished
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
@@ -64,6 +65,7 @@ def release(context: Context, incident: Incident, *, say: Callable[[str], None])
     Raises PlatformError, VaultError, StoreError.
     """
     seal = None
+    steps.reconcile(context, incident)
     if _live(context, incident.target) is not None and _was_detached(context, incident):
         say("sealing the detached pod before it is deleted")
         seal = recapture(context, incident, incident.target)
@@ -132,17 +134,18 @@ def _delete(
         steps.refuse(context, incident, step, action.name, "plan", plan.reason)
         return _finished(context, incident, step, action.name, plan), None
     steps.record_plan(context, incident, step, plan)
-    canary = _mint(context, incident, pod) if context.policy.token_canary else None
+    broken = bool(break_glass and break_glass.strip())
+    canary = None
+    if context.policy.token_canary and (broken or not _shut(context, incident, plan)):
+        canary = _mint(context, incident, pod)
     # The gate is asked last, on what the plan destroys, just before the write.
-    shut = gate.shut_because(
-        plan.destroys, _seals(context, incident), now=now(), max_age_seconds=context.policy.seal_max_age_seconds
-    )
-    if shut and not (break_glass and break_glass.strip()):
+    shut = _shut(context, incident, plan)
+    if shut and not broken:
         steps.refuse(context, incident, step, action.name, "evidence", "; ".join(shut))
         refused = Refused(reason="; ".join(shut), next_step=f"ringfence evidence collect {incident.id}")
         return _finished(context, incident, step, action.name, refused), None
     if shut:
-        broken = GlassBroken(
+        event = GlassBroken(
             occurred_at=now(),
             actor=context.actor,
             step=step,
@@ -152,7 +155,7 @@ def _delete(
         )
         with context.store.write() as session:
             incidents.remember(session, context.principal, now())
-            timeline.append(session, incident.id, broken, now())
+            timeline.append(session, incident.id, event, now())
     say(f"deleting {target}")
     result = steps.carry_out(context, incident, step, action, plan)
     if canary is not None and steps.is_done(result.outcome) and _live(context, target) is None:
@@ -161,13 +164,19 @@ def _delete(
     return result.outcome, result.proof
 
 
-def _seals(context: Context, incident: Incident) -> tuple[Seal, ...]:
+def _shut(context: Context, incident: Incident, plan: Plan) -> tuple[str, ...]:
+    """Why the evidence gate is shut for this plan now; empty when it is open."""
     with context.store.read() as session:
-        return evidence_rows.seals(session, incident.id)
+        seals = evidence_rows.seals(session, incident.id)
+    return gate.shut_because(plan.destroys, seals, now=now(), max_age_seconds=context.policy.seal_max_age_seconds)
 
 
 def _was_detached(context: Context, incident: Incident) -> bool:
-    """Whether this incident took the pod out of its controller; by the journal, as labels can be changed by others."""
+    """Whether this incident took the pod out of its controller: by the journal, as others can change labels, or by the
+    pod's own fence label, as a request whose answer was lost may have been carried out late."""
+    live = _live(context, incident.target)
+    if live is not None and (live["metadata"].get("labels") or {}).get(FENCE_KEY) == incident.fence:
+        return True
     with context.store.read() as session:
         return any(
             record.change.id == DETACH and record.outcome is not None and steps.is_done(record.outcome)

@@ -87,11 +87,16 @@ def suspect(context: Context, incident: Incident) -> Json | None:
 
 
 def _token_refused(context: Context, incident: Incident) -> bool:
-    """Whether a canary token of the pod was refused after it had been accepted: the timeline remembers."""
+    """Whether the last canary token of the pod was accepted, and refused after that: the timeline remembers.
+
+    Each canary begins with ``intended``: one that was never accepted proves nothing by being refused.
+    """
     with context.store.read() as session:
         tries = [
             entry.event.result
             for entry in timeline.read(session, incident.id)
             if isinstance(entry.event, CanaryTried) and entry.event.path == "identity.kubernetes"
         ]
-    return "accepted" in tries and bool(tries) and tries[-1] == "refused"
+    if "intended" in tries:
+        tries = tries[len(tries) - tries[::-1].index("intended") :]
+    return "accepted" in tries and tries[-1] == "refused"
