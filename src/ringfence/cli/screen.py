@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -13,6 +16,7 @@ from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped, 
 from ringfence.model.proof import Level
 
 _LABEL = 11
+_INDENT = 42
 _VERDICT_STYLE = {Verdict.CONTAINED: "green", Verdict.NOT_FULLY_CONTAINED: "yellow", Verdict.NOT_CONTAINED: "red"}
 
 
@@ -163,10 +167,20 @@ def show_rows(rows: tuple[AccessPath, ...]) -> None:
     for row in rows:
         style = {PathState.ALIVE: "red", PathState.UNSEEN: "yellow", PathState.DEAD: "green"}.get(row.state, "dim")
         state = styled(row.state.value.upper().ljust(9), style)
-        say(f"{state} {row.level.value.ljust(9)} {row.path.ljust(21)} {clean(row.why)}")
+        first, *more = _wrapped(row.why)
+        say(f"{state} {row.level.value.ljust(9)} {row.path.ljust(21)} {first}")
         if row.is_open and row.until:
-            say(" " * 42 + clean(f"until: {row.until}"))
+            more += _wrapped(f"until: {row.until}")
         if row.is_open and row.retest:
-            say(" " * 42 + clean(f"would show more: {row.retest}"))
+            more += _wrapped(f"would show more: {row.retest}")
         if row.acceptance is not None:
-            say(" " * 42 + clean(f"accepted by {row.acceptance.principal}: {row.acceptance.reason}"))
+            more += _wrapped(f"accepted by {row.acceptance.principal}: {row.acceptance.reason}")
+        say(*(" " * _INDENT + line for line in more))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Clean text in lines that fit the terminal; one line where there is none, so that it can be searched."""
+    line = clean(text)
+    if not sys.stdout.isatty():
+        return [line]
+    return textwrap.wrap(line, max(40, shutil.get_terminal_size().columns - _INDENT)) or [""]
