@@ -34,6 +34,8 @@ from tests.platform.network_worlds import (
     worlds,
 )
 
+pytestmark = pytest.mark.slow  # many generated worlds each
+
 VALUE = "8f2c"
 
 

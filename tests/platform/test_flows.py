@@ -15,6 +15,8 @@ from ringfence.platform.kubernetes.flows import Flow, PodRef, allows
 from ringfence.platform.kubernetes.policies import Direction, PolicyError, evaluate
 from tests.platform.network_worlds import World, beyond_policies, every_flow, examples, flow, key, oracle, worlds
 
+pytestmark = pytest.mark.slow  # many generated worlds each
+
 
 @examples(60)
 @given(worlds())

@@ -15,6 +15,8 @@ from tests.reporting.conftest import Written
 from tests.reporting.pages import Tag, read, read_markdown
 from tests.reporting.sample import report_of
 
+pytestmark = pytest.mark.slow  # every payload in every field, in both formats
+
 PLAIN = "plain"
 HOSTILE = {
     "tag": "<script>alert(1)</script>",

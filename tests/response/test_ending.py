@@ -27,6 +27,8 @@ from tests.simulator import Fault, Simulator
 from tests.small_bank import POLICIES, add_pod, pod_body
 
 WithPolicy = Callable[..., Context]
+pytestmark = pytest.mark.slow  # whole responses, one after the other
+
 DENIED = 'x is forbidden: User "alice" cannot create resource "serviceaccounts/token" in API group ""'
 
 
