@@ -42,6 +42,14 @@ def test_programs_are_built_once(source: Path) -> None:
     assert left_in_cache() == [PART.built.name]
 
 
+def test_what_no_cluster_needs_is_built_when_it_is_asked_for(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = Part("extra", "extra", {"second": "./second"}, "-s -w", "a moment", module="hello", on_demand=True)
+    monkeypatch.setattr(programs, "PARTS", (extra,))
+    programs.ensure()
+    assert not extra.built.exists()
+    assert programs.path("second").is_file()
+
+
 def test_another_version_is_another_folder(source: Path) -> None:
     programs.ensure()
     before = PART.built
