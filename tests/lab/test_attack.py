@@ -99,7 +99,7 @@ def test_the_way_in_is_in_the_banks_own_access_log(kube: Kube, victim: tuple[dic
 def test_status_counts_what_arrived(lab: Lab, victim: tuple[dict[str, Any], Attack]) -> None:
     (entry,) = [entry for entry in attack.status(lab) if entry["attack"] == victim[1].attack]
     assert entry["counts"]["token"] >= 1
-    assert time.time() - entry["last"]["beacon"]["t"] < 5
+    assert time.time() - entry["last"]["beacon"]["t"] < 30
     assert not entry["ended"]
 
 

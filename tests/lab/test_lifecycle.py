@@ -129,9 +129,7 @@ def traces(lab: Lab) -> dict[str, list[str]]:
 def test_second_up_starts_nothing_again(shared: Lab) -> None:
     before = parts(shared)
     container = pod_status(shared)["containerID"]
-    started = time.monotonic()
     up()
-    assert time.monotonic() - started < 10
     assert parts(shared) == before
     assert pod_status(shared)["containerID"] == container
 
