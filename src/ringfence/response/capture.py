@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.errors import PlatformError
+from ringfence.errors import PlatformError, TargetError
 from ringfence.evidence.collect import collect
 from ringfence.evidence.logs import LogCapture
 from ringfence.model.evidence import Seal
@@ -33,8 +33,15 @@ def collect_and_seal(
 
 
 def recapture(context: Context, incident: Incident, target: ObjectRef) -> Seal:
-    """Capture a live pod anew. Raises NotFound when it is gone, VaultError, StoreError."""
+    """Capture a live pod anew. Raises NotFound or TargetError when it is gone, VaultError, StoreError."""
     pod, reading = read_pod(context.cluster, target.namespace, target.name)
+    if pod["metadata"]["uid"] != target.uid:
+        # Another pod's evidence under the suspect's uid would open the gate on nothing.
+        raise TargetError(
+            f"{target} is gone: another pod has its name now",
+            why=f"its uid was {target.uid}, this one's is {pod['metadata']['uid']}",
+            next_step=f"ringfence status {incident.id}",
+        )
     logs = LogCapture(context.acquirer(incident), pod, context.logs_pool)
     around = read_surroundings(context.cluster, context.cluster_id, pod, reading, context.pool)
     return collect_and_seal(context, incident, target, around, logs)
