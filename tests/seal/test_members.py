@@ -79,8 +79,11 @@ def test_every_bad_blob_is_named_with_its_items(bundle: bytes, parts: Members, e
 
 
 def test_a_bad_manifest_does_not_hide_a_bad_timeline(bundle: bytes, parts: Members, examine: Examine) -> None:
-    changed = join([(name, data.replace(b"ada", b"eve").replace(b"cut", b"cat")) for name, data in parts])
-    found = examine(changed)
+    def forged(name: str, data: bytes) -> bytes:
+        # Not in the envelope: its random base64 may happen to hold these letters.
+        return data if name == "seal.json" else data.replace(b"ada", b"eve").replace(b"cut", b"cat")
+
+    found = examine(join([(name, forged(name, data)) for name, data in parts]))
     assert tampered(found) == [
         "manifest.json",
         "custody.jsonl",
