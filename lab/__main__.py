@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from typing import Any
 
-from lab import attack, layout, lifecycle, packages, programs
+from lab import admission, attack, layout, lifecycle, packages, profiles, programs
 from lab.errors import LabError, UnsupportedMachine
+from lab.kube import Kube
 from lab.layout import Lab
 
 EXIT_FAILED = 1
@@ -27,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--name", default=layout.DEFAULT_NAME, help="which lab (default: %(default)s)")
         return added
 
+    def some_profiles(to: argparse.ArgumentParser, text: str) -> None:
+        to.add_argument("--profile", action="append", default=[], choices=sorted(profiles.PROFILES), help=text)
+
     up = command("up", "Start the lab, or heal it; a running one is left as it is.")
     up.add_argument("--bare", action="store_true", help="only the cluster: no bank, no attacker")
     up.add_argument(
@@ -34,6 +39,14 @@ def parser() -> argparse.ArgumentParser:
         choices=lifecycle.FLOWS,
         help="open connections that a new NetworkPolicy forbids are kept or cut (default: as before; at first kept)",
     )
+    some_profiles(up, "turn this profile on too (may be given several times); it stays on until it is turned off")
+    profile = command("profile", "Turn a profile of a running lab on or off; off leaves nothing of it in the cluster.")
+    profile.add_argument("profile", choices=sorted(profiles.PROFILES))
+    profile.add_argument("state", choices=("on", "off"))
+    policy = command("policy", "Bind a namespace by Kyverno's policies about pods, or free it again.")
+    policy.add_argument("action", choices=("install", "remove"))
+    policy.add_argument("namespace")
+    policy.add_argument("policies", nargs="+", choices=sorted(admission.BY_NAME), metavar="policy", help="%(choices)s")
     command("down", "End the lab and remove all of it but the cache.")
     status = command("status", "Say what runs.")
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -42,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     command("kubeconfig", "Print the path of the administrator's kubeconfig.")
     kubectl = command("kubectl", "Run the lab's kubectl as its administrator.")
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER, help="what kubectl shall do")
-    command("build", "Install packages and build the programs, no more.")
+    build = command("build", "Install packages and build the programs, no more.")
+    some_profiles(build, "what this profile needs too (may be given several times)")
     return top
 
 
@@ -61,7 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            lifecycle.up(arguments.name, flows=arguments.flows, bare=arguments.bare)
+            lifecycle.up(arguments.name, flows=arguments.flows, bare=arguments.bare, with_profiles=arguments.profile)
+        case "profile":
+            lifecycle.switch(arguments.name, arguments.profile, on=arguments.state == "on")
         case "down":
             lifecycle.down(arguments.name)
         case "status":
@@ -77,10 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
             program = str(programs.path("kubectl"))
             kubeconfig = f"--kubeconfig={_existing(arguments.name).kubeconfig}"
             os.execv(program, [program, kubeconfig, *arguments.arguments])
+        case "policy":
+            act = admission.install if arguments.action == "install" else admission.remove
+            with contextlib.closing(Kube.of(_existing(arguments.name))) as kube:
+                act(kube, arguments.namespace, *(admission.BY_NAME[name] for name in arguments.policies))
         case "build":
             lifecycle.require_machine()
             packages.ensure()
             programs.ensure()
+            profiles.build(arguments.profile)
     return 0
 
 
@@ -91,6 +112,7 @@ def as_text(content: dict[str, Any]) -> str:
     rows.append(("node", "Ready" if content["node_ready"] else "not Ready"))
     pods = "unknown" if content["pods"] is None else f"{content['pods_ready']} of {content['pods']} ready"
     rows.append(("pods", pods))
+    rows.append(("profiles", ", ".join(content["profiles"]) or "none"))
     rows.append(("kubeconfig", content["kubeconfig"]))
     return "\n".join(f"{name:<26}{state}" for name, state in rows)
 

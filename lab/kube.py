@@ -276,8 +276,8 @@ class Kube:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> bytes:
-        """Any request; the answer's raw body."""
-        content = None if body is None else json.dumps(body).encode()
+        """Any request; the answer's raw body. A body of bytes is sent as it is."""
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": content_type} if content is not None else {}
         with _reaching(f"{method} {path}"):
             answer = self._http.request(method, path, params=dict(query or {}), content=content, headers=headers)

@@ -81,6 +81,11 @@ class Lab:
         """What the attacker's host records: ``requests.jsonl`` and the token it received."""
         return self.state / "attacker"
 
+    @property
+    def profiles(self) -> Path:
+        """A file for each profile that is on, by its name."""
+        return self.state / "profiles"
+
     # --- names -------------------------------------------------------------------
     @property
     def node(self) -> str:
@@ -147,6 +152,11 @@ class Lab:
     @property
     def etcd_port(self) -> int:
         return 23790 + 2 * self.index
+
+    @property
+    def kyverno_port(self) -> int:
+        """Where Kyverno answers the API server, on the host's loopback address."""
+        return 19443 + self.index
 
     @property
     def api_url(self) -> str:

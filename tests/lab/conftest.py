@@ -12,6 +12,9 @@ import pytest
 
 from lab import layout
 from lab.layout import Lab
+from tests.lab.admission import bound_namespace, kyverno
+
+__all__ = ["bound_namespace", "kyverno"]  # Fixtures, for every test here.
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_what_no_cluster_needs_is_built_when_it_is_asked_for(source: Path, monke
     programs.ensure()
     assert not extra.built.exists()
     assert programs.path("second").is_file()
+
+
+def test_folders_of_a_module_are_kept_beside_its_programs(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "definitions" / "one").mkdir(parents=True)
+    (source / "definitions" / "one" / "first.yaml").write_text("kind: First\n")
+    (source / "definitions" / "one" / "first.yaml").chmod(0o444)  # As Go keeps every file of a module.
+    assets = {"crds": ("example.test/hello", "definitions")}
+    keeper = Part("keeper", "keeper", {"second": "./second"}, "-s -w", "a moment", module="hello", assets=assets)
+    monkeypatch.setattr(programs, "PARTS", (keeper,))
+    kept = programs.asset(keeper, "crds") / "one" / "first.yaml"
+    shutil.rmtree(source / "definitions")
+    assert kept.read_text() == "kind: First\n"
+    assert kept.stat().st_mode & 0o200
+    assert programs.path("second").parent == keeper.built
 
 
 def test_another_version_is_another_folder(source: Path) -> None:
