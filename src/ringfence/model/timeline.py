@@ -12,12 +12,14 @@ from pydantic import Field, TypeAdapter
 
 from ringfence.model.access import PathState
 from ringfence.model.base import Instant, Json, Noun
+from ringfence.model.canary import CanaryReport
 from ringfence.model.evidence import Collected
-from ringfence.model.incident import Severity, State
+from ringfence.model.incident import Determination, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome
 from ringfence.model.plan import Impact, Verb
 from ringfence.model.proof import Level, Proof
+from ringfence.model.run import Ceiling, Decision, RunState
 
 
 class _Event(Noun):
@@ -40,6 +42,8 @@ class StateChanged(_Event):
     type: Literal["incident.state"] = "incident.state"
     before: State
     after: State
+    reason: str = ""
+    """A person's words; empty where the program moved the incident on."""
 
 
 class CaptureOpened(_Event):
@@ -86,11 +90,14 @@ class ChangeResult(_Event):
 
 
 class StepFinished(_Event):
+    """``target`` is None for a step on the incident as a whole; events of version 0.1.0 have none either."""
+
     type: Literal["step.finished"] = "step.finished"
     step: str
     action: str
     outcome: Outcome
     proof: Proof | None = None
+    target: ObjectRef | None = None
 
 
 class Refusal(_Event):
@@ -168,12 +175,143 @@ class CanaryTried(_Event):
     result: Literal["intended", "accepted", "refused", "not-possible"]
     audit_id: str = ""
     why: str = ""
+    target_uid: str = ""
+    """The object that it stands for; empty in events of version 0.1.0, which knew one object an incident."""
+
+
+class CanaryReported(_Event):
+    """A fence was tried on packets, with throw-away pods that stood for the fenced one."""
+
+    type: Literal["canary.reported"] = "canary.reported"
+    report: CanaryReport
 
 
 class ReportWritten(_Event):
     type: Literal["report.written"] = "report.written"
     files: tuple[str, ...]
     sha256: tuple[str, ...]
+
+
+class TargetJoined(_Event):
+    """Another object belongs to the incident: a sibling, a pod of the same image or account, what a pod became."""
+
+    type: Literal["target.joined"] = "target.joined"
+    target: ObjectRef
+    how: str
+
+
+class AwarenessRecorded(_Event):
+    """When the bank became aware; regulators' clocks may count from it. Corrects the moment of declaration."""
+
+    type: Literal["awareness.recorded"] = "awareness.recorded"
+    aware_at: Instant
+    reason: str
+
+
+class DeterminationMade(_Event):
+    """A person says what it turned out to be."""
+
+    type: Literal["determination.made"] = "determination.made"
+    determination: Determination
+    reason: str
+
+
+class Classified(_Event):
+    """A person says how grave it is: our severity, and the class in a scheme that regulators ask for."""
+
+    type: Literal["classified"] = "classified"
+    severity: Severity
+    scheme: str = ""
+    value: str = ""
+    reason: str
+
+
+class NoteAdded(_Event):
+    type: Literal["note.added"] = "note.added"
+    text: str
+
+
+class HandedOver(_Event):
+    """The command of the incident went to somebody else, with what was open then."""
+
+    type: Literal["handed-over"] = "handed-over"
+    to: str
+    open_rows: tuple[str, ...]
+    waiting: tuple[str, ...]
+    note: str = ""
+
+
+class RunStarted(_Event):
+    """A playbook, frozen by its SHA-256, was started on these targets."""
+
+    type: Literal["run.started"] = "run.started"
+    run: str
+    playbook: str
+    playbook_sha256: str
+    phases: tuple[str, ...]
+    targets: tuple[ObjectRef, ...]
+    command: str
+
+
+class RunTaken(_Event):
+    """A process took the run over. Every one but the first follows the end, or the death, of another process."""
+
+    type: Literal["run.taken"] = "run.taken"
+    run: str
+    epoch: int
+    segment: int
+    executor: str
+
+
+class RunEnded(_Event):
+    """Done, failed or cancelled; or it waits for a person, and goes on with the next segment."""
+
+    type: Literal["run.ended"] = "run.ended"
+    run: str
+    state: RunState
+    why: str = ""
+
+
+class CancelRequested(_Event):
+    """What is in force stays in force: a cancelled run starts no further step, and undoes none."""
+
+    type: Literal["run.cancel"] = "run.cancel"
+    run: str
+    reason: str
+
+
+class ApprovalRequested(_Event):
+    type: Literal["approval.requested"] = "approval.requested"
+    approval: str
+    run: str
+    step: str
+    reason: str
+    ceiling: Ceiling
+    ceiling_sha256: str
+    second_person: bool
+    expires_at: Instant
+
+
+class ApprovalDecided(_Event):
+    """``actor`` decided; for ``expired`` nobody did in time, and that is a no."""
+
+    type: Literal["approval.decided"] = "approval.decided"
+    approval: str
+    decision: Decision
+    ceiling_sha256: str
+    reason: str
+
+
+class LeaseGranted(_Event):
+    type: Literal["lease.granted"] = "lease.granted"
+    until: Instant
+
+
+class LeaseExpired(_Event):
+    """Nobody looked again in time. Nothing was reverted."""
+
+    type: Literal["lease.expired"] = "lease.expired"
+    until: Instant
 
 
 Event = Annotated[
@@ -192,7 +330,22 @@ Event = Annotated[
     | AccessTurned
     | AccessAccepted
     | CanaryTried
-    | ReportWritten,
+    | CanaryReported
+    | ReportWritten
+    | TargetJoined
+    | AwarenessRecorded
+    | DeterminationMade
+    | Classified
+    | NoteAdded
+    | HandedOver
+    | RunStarted
+    | RunTaken
+    | RunEnded
+    | CancelRequested
+    | ApprovalRequested
+    | ApprovalDecided
+    | LeaseGranted
+    | LeaseExpired,
     Field(discriminator="type"),
 ]
 

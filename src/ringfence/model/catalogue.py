@@ -1,0 +1,111 @@
+"""The catalogue: every kind of step that a playbook can be made of, with its parameters. There is no other.
+
+A step's kind says what it runs on and whether something dies of it, never how it is done: that is ``actions``' and
+``response``'s. A playbook reaches the world through these kinds alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from ringfence.model.base import Noun
+from ringfence.model.incident import State
+
+
+class Scope(StrEnum):
+    """What one step runs on: each of the objects that the targets stand for, or the incident as a whole, once."""
+
+    EACH_POD = "each-pod"
+    EACH_WORKLOAD = "each-workload"
+    EACH_NODE = "each-node"
+    INCIDENT = "incident"
+
+
+class Params(Noun):
+    """Base of the parameters. Strict: a number in quotes is no number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoParams(Params):
+    """A kind of step that takes no parameters."""
+
+
+class QuarantineParams(Params):
+    """``shape``: out of its controller (``detach``), in place (``fence``), or what fits (``auto``)."""
+
+    shape: Literal["auto", "detach", "fence"] = "auto"
+
+
+class ApproveParams(Params):
+    """``reason`` is the question that the approver reads. Nobody in ``expires_minutes`` is a no."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    expires_minutes: int = Field(default=60, ge=1, le=1440)
+
+
+class MoveParams(Params):
+    """``state`` is where the incident stands from here on."""
+
+    # By value and not by name: State also reads the two words of version 0.1.0, which no new playbook may say.
+    state: Literal["declared", "containing", "eradicating", "recovering", "post-incident", "closed"]
+
+    @property
+    def to(self) -> State:
+        return State(self.state)
+
+
+@dataclass(frozen=True)
+class StepType:
+    """One kind of step.
+
+    ``destructive``: something dies, or can die, that cannot come back as it was, so the evidence gate stands before it.
+    ``waits``: the run ends here and goes on when a person has decided.
+    """
+
+    name: str
+    title: str
+    scope: Scope
+    destructive: bool = False
+    waits: bool = False
+    params: type[Noun] = NoParams
+
+
+CATALOGUE: dict[str, StepType] = {
+    kind.name: kind
+    for kind in (
+        StepType("network.quarantine", "cut a pod off the network", Scope.EACH_POD, params=QuarantineParams),
+        StepType("evidence.seal", "collect and seal a pod's evidence", Scope.EACH_POD),
+        StepType("access.retest", "look again at every way in and out", Scope.INCIDENT),
+        StepType("network.canary", "try a pod's fence with a throw-away pod", Scope.EACH_POD),
+        StepType("human.approve", "wait for a person's yes or no", Scope.INCIDENT, waits=True, params=ApproveParams),
+        StepType("pod.delete", "delete a pod", Scope.EACH_POD, destructive=True),
+        StepType("pod.release", "end a false positive, pod by pod", Scope.EACH_POD, destructive=True),
+        StepType("fence.lift", "take down the fences that nothing stands behind any more", Scope.INCIDENT),
+        StepType("workload.scale_to_zero", "stop every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
+        StepType("workload.restart_clean", "replace every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
+        StepType("node.cordon", "let no new pod onto a node", Scope.EACH_NODE),
+        StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
+    )
+}
+
+
+class UnknownAction(ValueError):
+    """A name that is not in the catalogue."""
+
+
+def parse_params(action: str, given: Mapping[str, Any]) -> Noun:
+    """The parameters of a step of kind ``action``, checked.
+
+    Raises UnknownAction for a name that is not in the catalogue, and pydantic's ValidationError, which is a ValueError
+    too and whose ``errors()`` name every key.
+    """
+    kind = CATALOGUE.get(action)
+    if kind is None:
+        raise UnknownAction(f"there is no action {action!r}; there are {', '.join(CATALOGUE)}")
+    return kind.params.model_validate(dict(given))
