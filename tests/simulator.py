@@ -1,8 +1,10 @@
 """An API server in memory, behind real HTTP: what the tests of responses need of Kubernetes, and nothing else.
 
 It keeps objects, counts resource versions, and knows get, list (selectors), create, JSON patch, delete with a uid
-precondition, dry runs, logs, TokenRequest and SelfSubjectReview. After each write it does what the controllers would:
-a ReplicaSet lets go of pods that it does not select any more and starts others, EndpointSlices follow their Services.
+precondition, the scale subresource, dry runs, logs, TokenRequest and SelfSubjectReview. After each write it does what
+the controllers would: a Deployment hands its number to its ReplicaSets, a ReplicaSet lets go of pods that it does not
+select any more, ends what is too many and starts others, a StatefulSet shrinks, a DaemonSet ends its pods when its node
+selector fits no node, a stamped template replaces pods, EndpointSlices follow their Services.
 No RBAC and no admission: a ``Fault`` stands for both, and for answers that get lost.
 """
 
@@ -16,12 +18,17 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from ringfence.platform.kubernetes.resources import (
+    DAEMON_SET,
+    DEPLOYMENT,
     ENDPOINT_SLICE,
+    NODE,
     POD,
     REPLICA_SET,
     SERVICE,
+    STATEFUL_SET,
     Resource,
 )
 from tests.platform.network_worlds import PatchRefused, patched
@@ -77,6 +84,7 @@ class Simulator:
         self._numbers = itertools.count(1)
         self._minted: dict[str, str] = {}  # token → pod uid
         self._lock = threading.RLock()
+        self._working = False
 
     def __call__(self, request: Request) -> Answer:
         with self._lock:
@@ -108,7 +116,7 @@ class Simulator:
         match = _PATH.fullmatch(request.path)
         if match is None:
             raise Refusal(404, "the server could not find the requested resource")
-        key = (match["root"], match["plural"], match["namespace"] or "", match["name"] or "")
+        key = (match["root"], match["plural"], unquote(match["namespace"] or ""), unquote(match["name"] or ""))
         if request.method == "GET" and match["sub"] == "log":
             return self._log(request, key)
         if request.method == "GET":
@@ -125,7 +133,9 @@ class Simulator:
                 return _json({"kind": "TokenRequest", "status": {"token": token}})
             case "POST", _, _:
                 return self._create((*key[:3], body["metadata"]["name"]), body, _is_dry(request))
-            case "PATCH", _, _:
+            case "PATCH", _, "scale":
+                return self._scale(key, body, _is_dry(request))
+            case "PATCH", _, None:
                 return self._patch(key, body, _is_dry(request))
             case _:
                 return self._delete(key, body)
@@ -162,7 +172,25 @@ class Simulator:
             after = patched(before, tuple(operations))
         except (PatchRefused, KeyError) as error:
             raise Refusal(422, f"the server rejected our request due to an error in our request: {error}") from None
+        _drop_empty(after)
         return _json(after if dry or after == before else self._store(key, after))
+
+    def _scale(self, key: Key, operations: list[Json], dry: bool) -> Answer:
+        """As autoscaling/v1 has it: a number of 0 is left out."""
+        obj = self._get(key)
+        replicas = obj["spec"].get("replicas", 1)
+        meta = {name: obj["metadata"][name] for name in ("name", "namespace", "uid", "resourceVersion")}
+        scale: Json = {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": {}}
+        if replicas:
+            scale["spec"]["replicas"] = replicas
+        try:
+            after = patched(scale, tuple(operations))
+        except (PatchRefused, KeyError) as error:
+            raise Refusal(422, f"the server rejected our request due to an error in our request: {error}") from None
+        wanted = after["spec"].get("replicas", 0)
+        if not dry and wanted != replicas:
+            self._store(key, {**obj, "spec": {**obj["spec"], "replicas": wanted}})
+        return _json(after)
 
     def _delete(self, key: Key, options: Json) -> Answer:
         obj = self._get(key)
@@ -174,14 +202,18 @@ class Simulator:
             else:
                 del self.objects[key]
             self._controllers()
-        return _json({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
     def _store(self, key: Key, obj: Json) -> Json:
         number = next(self._numbers)
+        before = self.objects.get(key)
         meta = {"uid": f"uid-{number}", "creationTimestamp": _now(), **obj["metadata"], "resourceVersion": str(number)}
-        self.objects[key] = copy.deepcopy({**obj, "metadata": meta})
+        if "spec" in obj:
+            changed = before is None or before.get("spec") != obj["spec"]
+            meta["generation"] = (before["metadata"].get("generation", 0) if before else 0) + changed
+        self.objects[key] = stored = copy.deepcopy({**obj, "metadata": meta})
         self._controllers()
-        return copy.deepcopy(self.objects[key])
+        return copy.deepcopy(stored)
 
     def _user(self, request: Request) -> str:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -193,19 +225,51 @@ class Simulator:
 
     # --- what the controllers do -------------------------------------------------
     def _controllers(self) -> None:
+        if self._working:
+            return  # what they write themselves is seen in the same round
+        self._working = True
+        try:
+            self._round()
+        finally:
+            self._working = False
+
+    def _round(self) -> None:
+        for deployment in self.all(DEPLOYMENT):
+            for replica_set in self.all(REPLICA_SET):
+                if _owner(replica_set) == deployment["metadata"]["uid"]:
+                    replica_set["spec"]["replicas"] = deployment["spec"].get(
+                        "replicas", replica_set["spec"].get("replicas", 1)
+                    )
+                    self._restart(deployment, replica_set["metadata"]["uid"])
         for owner in self.all(REPLICA_SET):
             namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
             owned = [pod for pod in self.all(POD) if _owner(pod) == uid]
             for pod in owned:
                 if not _fits(owner["spec"]["selector"]["matchLabels"], pod):
                     del pod["metadata"]["ownerReferences"]
-            missing = owner["spec"]["replicas"] - sum(1 for pod in owned if _owner(pod) == uid)
+            kept = [pod for pod in owned if _owner(pod) == uid]
+            missing = owner["spec"]["replicas"] - len(kept)
+            for surplus in kept[owner["spec"]["replicas"] :]:
+                self._end(surplus)
             for _ in range(missing if owned else 0):
                 name = f"{owner['metadata']['name']}-r{next(self._numbers)}"
                 fresh = copy.deepcopy({**owned[0], "metadata": {"name": name, "namespace": namespace}})
                 fresh["metadata"]["labels"] = dict(owner["spec"]["selector"]["matchLabels"])
                 fresh["metadata"]["ownerReferences"] = [owner_reference(owner)]
                 self._store(_key(POD, namespace, name), fresh)
+        for stateful_set in self.all(STATEFUL_SET):
+            owned = [pod for pod in self.all(POD) if _owner(pod) == stateful_set["metadata"]["uid"]]
+            for surplus in owned[stateful_set["spec"].get("replicas", 1) :]:
+                self._end(surplus)
+            self._restart(stateful_set, stateful_set["metadata"]["uid"])
+        for daemon_set in self.all(DAEMON_SET):
+            uid = daemon_set["metadata"]["uid"]
+            template = (daemon_set["spec"].get("template") or {}).get("spec") or {}
+            wanted = (template.get("nodeSelector") or {}).items()
+            if not any(wanted <= (n["metadata"].get("labels") or {}).items() for n in self.all(NODE)):
+                for pod in [pod for pod in self.all(POD) if _owner(pod) == uid]:
+                    self._end(pod)
+            self._restart(daemon_set, uid)
         for service in self.all(SERVICE):
             meta = service["metadata"]
             behind = [pod for pod in self.all(POD) if _fits(service["spec"]["selector"], pod)]
@@ -215,6 +279,24 @@ class Simulator:
                 "metadata": {**meta, "labels": {"kubernetes.io/service-name": meta["name"]}},
                 "endpoints": [{"targetRef": {"uid": pod["metadata"]["uid"]}} for pod in behind],
             }
+
+    def _restart(self, workload: Json, owner_uid: str) -> None:
+        """Pods of a stamped template are new ones with its annotations, in the old ones' place."""
+        stamp = ((workload["spec"].get("template") or {}).get("metadata") or {}).get("annotations")
+        for pod in [pod for pod in self.all(POD) if stamp and _owner(pod) == owner_uid]:
+            if stamp.items() <= (pod["metadata"].get("annotations") or {}).items():
+                continue
+            meta = {name: pod["metadata"][name] for name in ("namespace", "labels", "ownerReferences")}
+            name = f"{pod['metadata']['name']}-n{next(self._numbers)}"
+            self._end(pod)
+            fresh = {**pod, "metadata": {**meta, "name": name, "annotations": dict(stamp)}}
+            self._store(_key(POD, meta["namespace"], name), fresh)
+
+    def _end(self, pod: Json) -> None:
+        if pod["metadata"].get("finalizers"):
+            pod["metadata"]["deletionTimestamp"] = _now()
+        else:
+            self.objects.pop(_key(POD, pod["metadata"]["namespace"], pod["metadata"]["name"]), None)
 
 
 def owner_reference(owner: Json) -> Json:
@@ -230,6 +312,15 @@ def owner_reference(owner: Json) -> Json:
 
 def _owner(pod: Json) -> str:
     return next((str(ref["uid"]) for ref in pod["metadata"].get("ownerReferences") or ()), "")
+
+
+def _drop_empty(obj: Json) -> None:
+    """A server leaves out maps that are empty."""
+    template = (obj.get("spec") or {}).get("template") or {}
+    for holder in (obj["metadata"], template.get("metadata") or {}, template.get("spec") or {}):
+        for name in ("labels", "annotations", "nodeSelector"):
+            if holder.get(name) == {}:
+                del holder[name]
 
 
 def _fits(selector: Json, pod: Json) -> bool:

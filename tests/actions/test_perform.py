@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +13,15 @@ import pytest
 from ringfence.actions.perform import dry_run, in_place, perform, resolve
 from ringfence.errors import Conflict, Denied, Invalid
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Applied, Failed, Unknown
+from ringfence.model.outcome import Already, Applied, Failed, Problem, Unknown
 from ringfence.model.plan import Change, Verb
-from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.client import Cluster, connect
 from ringfence.platform.kubernetes.fencing import deny_all
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from tests.simulator import Fault, Simulator
+from tests.faults.proxy import Aim, Fault, Instead, Proxy, Upstream
+from tests.simulator import Fault as Refuses
+from tests.simulator import Simulator
+from tests.wire import Wire, kubeconfig
 
 Json = dict[str, Any]
 FENCE = "ringfence.dev/fence"
@@ -199,7 +206,7 @@ def test_a_refusal_is_a_failure_that_says_which(
 ) -> None:
     change = change_of(api, verb)
     method = {Verb.CREATE: "POST", Verb.PATCH: "PATCH", Verb.DELETE: "DELETE"}[verb]
-    api.faults.append(Fault(method, "", status))
+    api.faults.append(Refuses(method, "", status))
     answer = perform(cluster, change, "a-1")
     assert isinstance(answer.outcome, Failed)
     assert answer.outcome.problem.code == code
@@ -209,7 +216,7 @@ def test_a_refusal_is_a_failure_that_says_which(
 def test_a_server_error_leaves_it_open_whether_it_happened(cluster: Cluster, api: Simulator, verb: Verb) -> None:
     change = change_of(api, verb)
     method = {Verb.CREATE: "POST", Verb.PATCH: "PATCH", Verb.DELETE: "DELETE"}[verb]
-    api.faults.append(Fault(method, "", 500))
+    api.faults.append(Refuses(method, "", 500))
     assert isinstance(perform(cluster, change, "a-1").outcome, Unknown)
     resolved = resolve(cluster, change)
     assert isinstance(resolved.outcome, Failed), "live state shows that it did not"
@@ -220,7 +227,7 @@ def test_a_server_error_leaves_it_open_whether_it_happened(cluster: Cluster, api
 def test_a_lost_answer_is_unknown_until_live_state_is_read(cluster: Cluster, api: Simulator, verb: Verb) -> None:
     change = change_of(api, verb)
     method = {Verb.CREATE: "POST", Verb.PATCH: "PATCH", Verb.DELETE: "DELETE"}[verb]
-    api.faults.append(Fault(method, "", lost=True))
+    api.faults.append(Refuses(method, "", lost=True))
     assert isinstance(perform(cluster, change, "a-1").outcome, Unknown)
     resolved = resolve(cluster, change)
     assert isinstance(resolved.outcome, Already)
@@ -231,12 +238,12 @@ def test_a_lost_answer_is_unknown_until_live_state_is_read(cluster: Cluster, api
 @ALL_VERBS
 def test_it_stays_unknown_while_live_state_cannot_be_read(cluster: Cluster, api: Simulator, verb: Verb) -> None:
     change = change_of(api, verb)
-    api.faults.append(Fault("GET", "", 503))
+    api.faults.append(Refuses("GET", "", 503))
     assert isinstance(resolve(cluster, change).outcome, Unknown)
 
 
 def test_a_refusal_is_reported_as_it_was_when_live_state_cannot_explain_it(cluster: Cluster, api: Simulator) -> None:
-    api.faults += [Fault("POST", "", 409, "already exists"), Fault("GET", "", 403)]
+    api.faults += [Refuses("POST", "", 409, "already exists"), Refuses("GET", "", 403)]
     answer = perform(cluster, create(), "a-1")
     assert isinstance(answer.outcome, Failed)
     assert answer.outcome.problem.code == "conflict"
@@ -244,7 +251,7 @@ def test_a_refusal_is_reported_as_it_was_when_live_state_cannot_explain_it(clust
 
 @pytest.mark.parametrize(("status", "kind"), [(409, Conflict), (422, Invalid), (401, Denied)])
 def test_a_refused_dry_run_raises(cluster: Cluster, api: Simulator, status: int, kind: type[Exception]) -> None:
-    api.faults.append(Fault("POST", "", status, dry=True))
+    api.faults.append(Refuses("POST", "", status, dry=True))
     with pytest.raises(kind):
         dry_run(cluster, create())
 
@@ -252,6 +259,184 @@ def test_a_refused_dry_run_raises(cluster: Cluster, api: Simulator, status: int,
 def test_a_terminating_pod_is_not_deleted_twice(cluster: Cluster, api: Simulator) -> None:
     api.objects["/api/v1", "pods", "bank", "cards-1"]["metadata"]["finalizers"] = ["example.com/hold"]
     change = delete(uid_of(api))
-    api.faults.append(Fault("DELETE", "", lost=True))
+    api.faults.append(Refuses("DELETE", "", lost=True))
     assert isinstance(perform(cluster, change, "a-1").outcome, Unknown)
     assert isinstance(resolve(cluster, change).outcome, Already)
+
+
+# --- answers that nobody vouches for --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spoilt(wire: Wire, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """A connection through a proxy that gives another answer to the next write."""
+    with ExitStack() as stack:
+        upstream = Upstream(kubeconfig(tmp_path / "upstream", wire.url))
+        stack.callback(upstream.close)
+
+        def through(body: bytes, *, status: int = 200, reaches: bool) -> Cluster:
+            fault = Fault(Instead(status, body, {"Content-Type": "application/json"}), reaches)
+            aims = [Aim(fault, method) for method in ("POST", "PATCH", "DELETE")]
+            proxy = stack.enter_context(Proxy(upstream, aims))
+            connected = connect(kubeconfig(tmp_path / "through", proxy.url), None, 5.0)
+            stack.callback(connected.close)
+            return connected
+
+        yield through
+
+
+@ALL_VERBS
+@pytest.mark.parametrize("reaches", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"login": "required"}',
+        b'{"kind": "Status", "status": "Failure"}',
+        b'{"kind": "Pod", "metadata": {"name": "another", "uid": "another"}}',
+        b'{"kind": "PodList", "metadata": {}, "items": []}',
+    ],
+)
+def test_an_answer_that_speaks_of_something_else_is_no_success(
+    spoilt: Callable[..., Cluster], api: Simulator, verb: Verb, body: bytes, reaches: bool
+) -> None:
+    change = change_of(api, verb)
+    cluster = spoilt(body, reaches=reaches)
+    assert isinstance(perform(cluster, change, "a-1").outcome, Unknown)
+    assert isinstance(resolve(cluster, change).outcome, Already if reaches else Failed)
+
+
+@ALL_VERBS
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 429])
+def test_a_refusal_that_live_state_contradicts_is_already_so(
+    spoilt: Callable[..., Cluster], api: Simulator, verb: Verb, status: int
+) -> None:
+    """A gateway sent it twice by itself, or a filter did not like the answer."""
+    change = change_of(api, verb)
+    body = json.dumps({"kind": "Status", "message": "no", "code": status}).encode()
+    answer = perform(spoilt(body, status=status, reaches=True), change, "a-1")
+    assert isinstance(answer.outcome, Already)
+
+
+@ALL_VERBS
+def test_a_strangers_404_is_not_the_objects_absence(spoilt: Callable[..., Cluster], api: Simulator, verb: Verb) -> None:
+    change = change_of(api, verb)
+    answer = perform(spoilt(b"404 page not found", status=404, reaches=False), change, "a-1")
+    assert isinstance(answer.outcome, Unknown)
+
+
+# --- two witnesses -------------------------------------------------------------------------------------------------
+
+
+def says(word: bool | None) -> Callable[[Change, str], bool | None]:
+    return lambda _change, _audit_id: word
+
+
+@pytest.mark.parametrize(
+    ("verb", "live", "word", "kind", "code"),
+    [
+        # live state shows it
+        (Verb.CREATE, "there", True, "applied", ""),
+        (Verb.PATCH, "there", True, "applied", ""),
+        (Verb.DELETE, "there", True, "applied", ""),
+        (Verb.PATCH, "there", None, "already", ""),
+        (Verb.PATCH, "there", False, "already", ""),  # somebody else did it
+        # live state does not show it
+        (Verb.CREATE, "not", None, "failed", "not-applied"),
+        (Verb.CREATE, "not", False, "failed", "not-applied"),
+        (Verb.CREATE, "not", True, "failed", "reverted"),
+        (Verb.PATCH, "not", None, "failed", "not-applied"),
+        (Verb.PATCH, "not", True, "failed", "reverted"),
+        (Verb.DELETE, "not", None, "failed", "not-applied"),
+        (Verb.DELETE, "not", True, "unknown", "contradiction"),
+        # the object has ended since
+        (Verb.PATCH, "ended", None, "failed", "not-applied"),
+        (Verb.PATCH, "ended", False, "failed", "not-applied"),
+        (Verb.PATCH, "ended", True, "applied", ""),
+        # live state cannot be read
+        (Verb.CREATE, "unread", None, "unknown", "unanswered"),
+        (Verb.CREATE, "unread", False, "failed", "not-applied"),
+        (Verb.CREATE, "unread", True, "unknown", "unanswered"),  # its uid is not known: it could not be taken back
+        (Verb.PATCH, "unread", None, "unknown", "unanswered"),
+        (Verb.PATCH, "unread", True, "applied", ""),
+        (Verb.DELETE, "unread", True, "applied", ""),
+    ],
+)
+def test_live_state_and_the_audit_log_decide_together(
+    cluster: Cluster, api: Simulator, verb: Verb, live: str, word: bool | None, kind: str, code: str
+) -> None:
+    change = change_of(api, verb)
+    match live:
+        case "there":
+            perform(cluster, change, "a-1")
+        case "ended":
+            perform(cluster, delete(uid_of(api)), "a-2")
+        case "unread":
+            api.faults.append(Refuses("GET", "", 503))
+    outcome = resolve(cluster, change, audit_id="a-1", witness=says(word)).outcome
+    problem = getattr(outcome, "problem", None)
+    assert (outcome.kind, problem.code if problem else "") == (kind, code)
+
+
+def test_why_the_answer_was_lost_is_said_with_what_was_found(cluster: Cluster, api: Simulator) -> None:
+    lost = Problem(code="unanswered", what="no answer to patch pods/cards-1", why="timed out")
+    change = change_of(api, Verb.PATCH)
+    failed = resolve(cluster, change, lost=lost).outcome
+    assert isinstance(failed, Failed)
+    assert "timed out; live state does not show it" in failed.problem.why
+    api.faults.append(Refuses("GET", "", 503, "etcd is away"))
+    unknown = resolve(cluster, change, lost=lost).outcome
+    assert isinstance(unknown, Unknown)
+    assert unknown.problem.what == lost.what
+    assert "timed out; live state cannot be read" in unknown.problem.why
+    assert "etcd is away" in unknown.problem.why
+
+
+def test_without_an_audit_id_no_witness_is_asked(cluster: Cluster, api: Simulator) -> None:
+    assert isinstance(resolve(cluster, change_of(api, Verb.PATCH), witness=says(True)).outcome, Failed)
+
+
+# --- what others add -----------------------------------------------------------------------------------------------
+
+CANARY: Json = {
+    "metadata": {"name": "canary", "labels": {FENCE: "f1"}},
+    "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "env": []}]},
+}
+ADMITTED: Json = {
+    "metadata": {"name": "canary", "uid": "u9", "labels": {FENCE: "f1", "team": "x"}},
+    "spec": {
+        "restartPolicy": "Never",
+        "dnsPolicy": "ClusterFirst",
+        "containers": [{"name": "sidecar"}, {"name": "c", "image": "i", "volumeMounts": [{"name": "token"}]}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("live", "there"),
+    [
+        (ADMITTED, True),
+        ({**ADMITTED, "metadata": {**ADMITTED["metadata"], "deletionTimestamp": "2026-11-23T03:00:00Z"}}, False),
+        ({**ADMITTED, "metadata": {"name": "canary", "labels": {FENCE: "f2"}}}, False),
+        ({**ADMITTED, "spec": {**ADMITTED["spec"], "restartPolicy": "Always"}}, False),
+        ({**ADMITTED, "spec": {**ADMITTED["spec"], "containers": [{"name": "c", "image": "other"}]}}, False),
+    ],
+)
+def test_a_created_pod_is_ours_with_what_admission_adds_to_it(live: Json, there: bool) -> None:
+    change = Change(id="canary", ref=ref("Pod", "canary"), verb=Verb.CREATE, body=CANARY, effect="e")
+    assert in_place(change, live) is there
+
+
+def test_labels_that_others_add_do_not_hide_a_relabel() -> None:
+    change = relabel("u1", {FENCE: "f1"}).model_copy(update={"prior": pod({"app": "cards", "tier": "web"})})
+    assert in_place(change, pod({FENCE: "f1", "added": "later"}))
+    assert not in_place(change, pod({FENCE: "f1", "app": "cards"})), "this one was to go"
+    assert not in_place(change, pod({"added": "later"}))
+
+
+def test_a_selector_with_more_in_it_is_another_selector() -> None:
+    wanted: Json = {"matchLabels": {"app": "cards"}}
+    change = patch("u1", {"op": "replace", "path": "/spec/podSelector", "value": wanted})
+    change = change.model_copy(update={"prior": {**pod({}), "spec": {"podSelector": {}}}})
+    assert in_place(change, {**pod({}), "spec": {"podSelector": wanted}})
+    assert not in_place(change, {**pod({}), "spec": {"podSelector": {**wanted, "matchExpressions": [1]}}})

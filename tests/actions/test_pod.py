@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ringfence.actions.base import Settings
 from ringfence.actions.network import FENCE_KEY
 from ringfence.actions.pod import Delete
 from ringfence.model.outcome import Applied, Refused
 from ringfence.model.plan import Plan
 from ringfence.model.proof import Level
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.resources import POD
+from ringfence.platform.kubernetes.resources import POD, STATEFUL_SET
 from ringfence.platform.kubernetes.surroundings import read_pod, read_surroundings, reference
-from tests.simulator import Fault, Simulator
+from tests.simulator import Fault, Simulator, owner_reference
 from tests.small_bank import add_pod, pod_body
 
 Planning = Callable[[str], Plan | Refused]
@@ -23,7 +24,7 @@ Planning = Callable[[str], Plan | Refused]
 
 @pytest.fixture
 def action(cluster: Cluster) -> Delete:
-    return Delete(cluster, serving_floor=1, wait_seconds=0.5)
+    return Delete(cluster, Settings("f1", 1, delete_wait_seconds=0.5))
 
 
 @pytest.fixture
@@ -88,3 +89,16 @@ def test_a_finalizer_is_named_and_never_taken_off(planning: Planning, action: De
 def test_admission_that_refuses_the_delete_is_heard_before_it(planning: Planning, api: Simulator) -> None:
     api.faults.append(Fault("DELETE", "/pods/fenced", 403, 'admission webhook "guard" denied the request', dry=True))
     assert isinstance(planning("fenced"), Refused)
+
+
+def test_a_pod_that_was_fenced_in_place_comes_back_and_that_is_said(planning: Planning, api: Simulator) -> None:
+    """Its StatefulSet starts another from the same template: a deletion alone is no end of it."""
+    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "ledger", "uid": "o1"}}
+    api.add(STATEFUL_SET, "bank", "ledger", {"spec": {"replicas": 1}}, uid="o1")
+    add_pod(api, "ledger-0", labels={FENCE_KEY: "f1"}, ownerReferences=[owner_reference(owner)])
+    plan = planned(planning, "ledger-0")
+    assert plan.impact.replacement_expected
+    assert any("StatefulSet ledger starts another" in caveat for caveat in plan.caveats)
+    orphan = planned(planning)
+    assert orphan.impact.replacement == "nobody: detached"
+    assert not any("starts another" in caveat for caveat in orphan.caveats)

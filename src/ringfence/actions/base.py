@@ -7,8 +7,11 @@ one change, not the whole plan.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from ringfence.actions.perform import Answer, perform
 from ringfence.model.journal import ChangeRecord
@@ -18,22 +21,61 @@ from ringfence.model.permission import Permission
 from ringfence.model.plan import Change, Plan, Verb
 from ringfence.model.proof import Proof
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.surroundings import Surroundings
+
+Shape: TypeAlias = Literal["auto", "detach", "fence"]
+"""How a pod is cut off: out of its controller, in place, or as what owns it asks for."""
+
+Around = TypeVar("Around")
+"""What an action reads before it plans: a pod's surroundings, a workload with its pods, a node."""
 
 
-class Action(ABC):
-    """An action on one cluster. Stateless but for its connection; safe to call again."""
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every action is made with; each reads what concerns it.
+
+    ``fence`` is the incident's opaque label value. ``serving_floor`` is the number of ready endpoints that each Service
+    keeps at least. The waits are how long ``verify`` watches for an end that others bring about. ``now`` gives the time
+    of a restart.
+    """
+
+    fence: str
+    serving_floor: int
+    delete_wait_seconds: float = 60.0
+    rollout_wait_seconds: float = 120.0
+    shape: Shape = "auto"
+    accept_same_image: bool = False
+    now: Callable[[], datetime] = utc_now
+
+
+class Action(ABC, Generic[Around]):
+    """An action on one cluster. Stateless but for its connection; safe to call again.
+
+    ``kinds`` are the kinds of target that it knows what to do with; ``plan`` says Refused to some of them.
+    """
 
     name: ClassVar[str]
+    kinds: ClassVar[frozenset[str]]
     destructive: ClassVar[bool]
     permissions: ClassVar[tuple[Permission, ...]]
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.cluster = cluster
+        self.settings = settings
 
     @abstractmethod
-    def plan(self, target: ObjectRef, around: Surroundings) -> Plan | Refused:
-        """Reads only. Each change of the plan has passed a server-side dry run. Raises PlatformError."""
+    def look(self, cluster_id: str, target: ObjectRef, pool: ThreadPoolExecutor) -> Around:
+        """Read what ``plan`` needs. Raises TargetError when the target is another object by now, PlatformError."""
+
+    @abstractmethod
+    def plan(self, target: ObjectRef, around: Around) -> Plan | Already | Refused:
+        """Reads only. Each change of the plan has passed a server-side dry run. Raises PlatformError.
+
+        Already: live state is what the action makes, and there is nothing to send.
+        """
 
     def apply(self, change: Change, audit_id: str) -> Answer:
         """Send one change of the plan. Raises nothing of the platform: failure is an Outcome."""

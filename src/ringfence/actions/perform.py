@@ -6,17 +6,31 @@ Idempotent: a change whose effect is already live is ``Already``; one that finds
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
 
-from ringfence.errors import Conflict, Invalid, NotFound, PlatformError
+from ringfence.errors import NotSent, PlatformError, Unanswered
 from ringfence.model.base import Json
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Unknown, outcome_of
 from ringfence.model.plan import Change, Verb
+from ringfence.platform.kubernetes.answers import malformed
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.resources import resource_of
+from ringfence.platform.kubernetes.resources import NETWORK_POLICY, resource_of
 
 _EMPTY: tuple[Any, ...] = (None, {}, [])
+
+NOT_APPLIED = "not-applied"
+"""The problem of a change whose answer was lost and that live state does not show."""
+REVERTED = "reverted"
+"""The problem of a change that was made, and that somebody else took back before we looked."""
+
+Witness: TypeAlias = Callable[[Change, str], bool | None]
+"""Whether the request of that change and Audit-ID was carried out, in the words of somebody else; None: not known."""
+
+
+def silent(_change: Change, _audit_id: str) -> bool | None:
+    """The witness where no audit log is configured."""
+    return None
 
 
 class Answer(NamedTuple):
@@ -31,13 +45,16 @@ class Answer(NamedTuple):
 
 
 def perform(cluster: Cluster, change: Change, audit_id: str) -> Answer:
-    """Send the change. A refusal that live state explains (it is so already) is ``Already``."""
+    """Send the change, once. Whatever is answered, when live state shows the change it is ``Already``.
+
+    A refusal may come from a second attempt that a gateway made by itself, or from a filter that saw the answer only.
+    """
     try:
         live = _send(cluster, change, audit_id, dry_run=False)
-    except (Conflict, Invalid, NotFound) as error:
-        return _explained(cluster, change, error)
-    except PlatformError as error:
+    except (NotSent, Unanswered) as error:
         return Answer(outcome_of(error))
+    except PlatformError as error:
+        return _explained(cluster, change, error)
     return Answer(Applied(), live)
 
 
@@ -46,28 +63,40 @@ def dry_run(cluster: Cluster, change: Change) -> None:
     _send(cluster, change, audit_id="", dry_run=True)
 
 
-def resolve(cluster: Cluster, change: Change) -> Answer:
-    """What became of a change whose answer never came: live state decides; Unknown while it cannot be read."""
+def resolve(
+    cluster: Cluster,
+    change: Change,
+    *,
+    audit_id: str = "",
+    witness: Witness = silent,
+    lost: Problem | None = None,
+) -> Answer:
+    """What became of a change whose answer never came: live state decides, with the audit log as a second witness.
+
+    ``lost`` is why the answer is missing, and is quoted. Unknown while live state cannot be read and the log does not
+    know either. A request that is still under way shows later: ``NOT_APPLIED`` is as of this moment.
+    """
+    done = witness(change, audit_id) if audit_id else None
     try:
         live = _live(cluster, change)
     except PlatformError as error:
-        return Answer(Unknown(problem=Problem.of(error)))
+        return Answer(_unread(change, done, Problem.of(error), lost))
     if in_place(change, live):
-        return Answer(Already(reason="live state shows the change in place"), live)
-    not_there = Problem(code="not-applied", what=f"{change.ref} does not show the change", next_step="apply it again")
-    return Answer(Failed(problem=not_there), live)
+        return Answer(Applied() if done else Already(reason="live state shows the change in place"), live)
+    return Answer(_absent(change, live, done, lost), live)
 
 
 def in_place(change: Change, live: Json | None) -> bool:
     """Whether live state is what the change makes (pure)."""
     match change.verb:
         case Verb.CREATE:
-            return live is not None and _same(change.body.get("spec"), live.get("spec"))
+            meta = (live or {}).get("metadata") or {}
+            return live is not None and not meta.get("deletionTimestamp") and _made(change, live)
         case Verb.PATCH:
             return (
                 live is not None
                 and live["metadata"]["uid"] == change.ref.uid
-                and all(_shows(operation, live) for operation in change.body if operation["op"] != "test")
+                and all(_shows(operation, live, change.prior) for operation in change.body if operation["op"] != "test")
             )
         case Verb.DELETE:
             # One that is terminating has taken the request; whether it is gone is for the action to verify.
@@ -77,13 +106,22 @@ def in_place(change: Change, live: Json | None) -> bool:
 
 def _send(cluster: Cluster, change: Change, audit_id: str, *, dry_run: bool) -> Json | None:
     resource, ref = resource_of(change.ref), change.ref
+    answer: Json
     match change.verb:
         case Verb.CREATE:
-            return cluster.create(resource, ref.namespace, change.body, audit_id=audit_id, dry_run=dry_run)
+            answer = cluster.create(resource, ref.namespace, change.body, audit_id=audit_id, dry_run=dry_run)
         case Verb.PATCH:
-            return cluster.patch(resource, ref.namespace, ref.name, change.body, audit_id=audit_id, dry_run=dry_run)
+            answer = cluster.patch(
+                resource,
+                ref.namespace,
+                ref.name,
+                change.body,
+                audit_id=audit_id,
+                dry_run=dry_run,
+                subresource=change.subresource,
+            )
         case Verb.DELETE:
-            cluster.delete(
+            answer = cluster.delete(
                 resource,
                 ref.namespace,
                 ref.name,
@@ -92,7 +130,22 @@ def _send(cluster: Cluster, change: Change, audit_id: str, *, dry_run: bool) -> 
                 audit_id=audit_id,
                 dry_run=dry_run,
             )
-            return None
+    if not _is_answer(change, answer, dry_run=dry_run):
+        raise malformed(f"does not speak of {ref}", change.verb, str(ref))
+    return None if change.verb is Verb.DELETE else answer
+
+
+def _is_answer(change: Change, answer: Json, *, dry_run: bool) -> bool:
+    """Whether the API server can have said that: any JSON with status 200 would read as a success otherwise."""
+    meta = answer.get("metadata") or {}
+    match change.verb:
+        case Verb.CREATE:
+            return meta.get("name") == change.ref.name and (dry_run or bool(meta.get("uid")))
+        case Verb.PATCH:
+            return bool(meta.get("uid") == change.ref.uid)
+        case Verb.DELETE:
+            succeeded = (answer.get("kind"), answer.get("status")) == ("Status", "Success")
+            return succeeded or meta.get("uid") == change.ref.uid
 
 
 def _explained(cluster: Cluster, change: Change, error: PlatformError) -> Answer:
@@ -105,8 +158,75 @@ def _explained(cluster: Cluster, change: Change, error: PlatformError) -> Answer
     return Answer(outcome_of(error), live)
 
 
+def _unread(change: Change, done: bool | None, unread: Problem, lost: Problem | None) -> Outcome:
+    """The outcome while live state cannot be read."""
+    if done and change.verb is not Verb.CREATE:  # what was made must be known by its uid, or it cannot be taken back
+        return Applied()
+    if done is False:
+        return Failed(problem=_not_applied(change, "the cluster's audit log has it as refused", lost))
+    first = lost or unread
+    why = first.why if first is unread else f"{first.why}; live state cannot be read: {unread}"
+    return Unknown(problem=first.model_copy(update={"why": why}))
+
+
+def _absent(change: Change, live: Json | None, done: bool | None, lost: Problem | None) -> Outcome:
+    """The outcome when live state does not show the change."""
+    if not done:
+        why = "live state does not show it" if done is None else "the cluster's audit log has it as refused"
+        return Failed(problem=_not_applied(change, why, lost))
+    match change.verb:
+        case Verb.PATCH if live is None or live["metadata"]["uid"] != change.ref.uid:
+            return Applied()  # it was made; the object ended later
+        case Verb.CREATE | Verb.PATCH:
+            return Failed(
+                problem=Problem(
+                    code=REVERTED,
+                    what=f"{change.ref} was changed, and somebody took that back",
+                    why="the cluster's audit log has the request as carried out, live state does not show it",
+                    next_step="see in the audit log who it was; then plan again",
+                )
+            )
+        case Verb.DELETE:
+            return Unknown(
+                problem=Problem(
+                    code="contradiction",
+                    what=f"{change.ref} is there, and its deletion is in the audit log",
+                    why="a deleted object keeps a deletion time until it is gone; this one has none",
+                    next_step="check that server and audit log are of one cluster",
+                )
+            )
+
+
+def _not_applied(change: Change, why: str, lost: Problem | None) -> Problem:
+    return Problem(
+        code=NOT_APPLIED,
+        what=f"{change.ref} does not show the change",
+        why=f"{lost}; {why}" if lost else why,
+        next_step="apply it again",
+    )
+
+
 def _live(cluster: Cluster, change: Change) -> Json | None:
     return cluster.find(resource_of(change.ref), change.ref.namespace, change.ref.name)
+
+
+def _made(change: Change, live: Json) -> bool:
+    """Whether ``live`` is the object that was to be created. A pod gets defaults, volumes and tolerations by admission;
+    a policy does not, and one with more in it than was wanted is another."""
+    if change.ref.kind == NETWORK_POLICY.kind:
+        return _same(change.body.get("spec"), live.get("spec"))
+    meta = change.body.get("metadata") or {}
+    identity = {name: meta[name] for name in ("labels", "annotations") if name in meta}
+    return _within(identity, live.get("metadata")) and _within(change.body.get("spec"), live.get("spec"))
+
+
+def _within(wanted: Any, live: Any) -> bool:
+    """Whether live has everything that was wanted, beside what the server and its admission added."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return all(_within(value, live.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(live, list):
+        return all(any(_within(value, other) for other in live) for value in wanted)
+    return bool(wanted == live) or (wanted in _EMPTY and live in _EMPTY)
 
 
 def _same(wanted: Any, live: Any) -> bool:
@@ -119,11 +239,17 @@ def _same(wanted: Any, live: Any) -> bool:
     return bool(wanted == live) or (wanted in _EMPTY and live in _EMPTY)
 
 
-def _shows(operation: Json, live: Json) -> bool:
-    value, found = _lookup(operation["path"], live)
+def _shows(operation: Json, live: Json, prior: Json | None) -> bool:
+    path = operation["path"]
+    value, found = _lookup(path, live)
     if operation["op"] == "remove":
         return not found
-    return found and json.dumps(value, sort_keys=True) == json.dumps(operation["value"], sort_keys=True)
+    wanted = operation["value"]
+    before, _ = _lookup(path, prior)
+    if path.startswith("/metadata/") and all(isinstance(one, dict) for one in (wanted, value, before)):
+        # Labels and annotations that somebody added since are beside the point; one that was to go must be gone.
+        value = {key: member for key, member in value.items() if key in wanted or key in before}
+    return found and json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
 def _lookup(pointer: str, live: Any) -> tuple[Any, bool]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ringfence.actions.base import Action
 from ringfence.actions.network import Quarantine
+from ringfence.actions.node import Cordon
 from ringfence.actions.pod import Delete
+from ringfence.actions.restart import RestartClean
+from ringfence.actions.scale import ScaleToZero
 
-ACTIONS: dict[str, type[Action]] = {
+ACTIONS: dict[str, type[Action[Any]]] = {
     "network.quarantine": Quarantine,
+    "node.cordon": Cordon,
     "pod.delete": Delete,
+    "workload.restart_clean": RestartClean,
+    "workload.scale_to_zero": ScaleToZero,
 }

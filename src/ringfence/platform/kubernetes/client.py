@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
@@ -24,16 +25,15 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
 from ringfence import __version__
-from ringfence.errors import ConfigError, NotFound, NotSent, PlatformError, Unanswered
+from ringfence.errors import ConfigError, NotFound, NotSent, PlatformError
 from ringfence.model.base import Json
-from ringfence.platform.kubernetes import failures
-from ringfence.platform.kubernetes.resources import Resource
+from ringfence.platform.kubernetes import answers, deadline, failures
+from ringfence.platform.kubernetes.answers import parse as parse
+from ringfence.platform.kubernetes.resources import POD, Resource
 
 FIELD_MANAGER = "ringfence"
 _JSON_PATCH = "application/json-patch+json"
-_CHUNK = 64 * 1024
 _PAGE = 500
-_MAX_ERROR_BODY = 64 * 1024
 _CREDENTIALS = (
     *(LightkubeConfigError, httpx2.InvalidURL, subprocess.SubprocessError),
     *(OSError, ValueError, LookupError, TypeError),
@@ -41,10 +41,13 @@ _CREDENTIALS = (
 """What lightkube lets through while it makes a request ready: a token file, an exec plug-in's program or its answer."""
 
 
-def connect(kubeconfig: str | None, context: str | None, timeout_seconds: float) -> Cluster:
+def connect(
+    kubeconfig: str | None, context: str | None, timeout_seconds: float, *, max_answer_bytes: int = answers.MAX_BYTES
+) -> Cluster:
     """The cluster of a kubeconfig (default: $KUBECONFIG, ~/.kube/config, else the pod's own service account).
 
-    Raises ConfigError naming the file and what is wrong in it. Sends nothing yet.
+    ``max_answer_bytes``: what one answer, or one collection, may bring into memory. Raises ConfigError naming the file
+    and what is wrong in it. Sends nothing yet.
     """
     where = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     try:
@@ -56,10 +59,10 @@ def connect(kubeconfig: str | None, context: str | None, timeout_seconds: float)
         raise ConfigError(
             f"no cluster can be reached with {where}",
             location=where,
-            why=f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else str(error) or repr(error),
+            why=f"{error.args[0]} is missing in it" if isinstance(error, KeyError) else failures.words_of(error),
             next_step="kubectl config get-contexts, then --kubeconfig and --context",
         ) from error
-    return Cluster(http, single)
+    return Cluster(http, single, max_answer_bytes)
 
 
 def _kubeconfig(named: str | None) -> KubeConfig:
@@ -81,10 +84,13 @@ def _kubeconfig(named: str | None) -> KubeConfig:
 class Cluster:
     """One cluster. ``server`` is its URL, ``namespace`` the context's default namespace."""
 
-    def __init__(self, http: httpx2.Client, config: SingleConfig) -> None:
+    def __init__(self, http: httpx2.Client, config: SingleConfig, max_answer_bytes: int = answers.MAX_BYTES) -> None:
         self._http = http
         self._config = config
         self._http.headers["User-Agent"] = f"ringfence/{__version__}"
+        deadline.limit(self._http)
+        answers.guard(self._http, max_answer_bytes)
+        self._max_answer_bytes = max_answer_bytes
         self.server = str(config.cluster.server)
         self.context = config.context_name or ""
         self.namespace = config.namespace
@@ -97,7 +103,7 @@ class Cluster:
     def as_bearer(self, token: str) -> Iterator[Cluster]:
         """The same server as the holder of a bearer token, without our own credentials, for the length of a block."""
         config = self._config._replace(user=User(token=token))
-        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout)), config)
+        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout)), config, self._max_answer_bytes)
         try:
             yield other
         finally:
@@ -136,24 +142,32 @@ class Cluster:
         return tuple(found)
 
     def pages(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[bytes]:
-        """A collection page by page, the bytes as the server sent them."""
+        """A collection page by page, the bytes as the server sent them; as large as one answer may be, altogether."""
         query: dict[str, str] = {"limit": str(_PAGE)}
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
         target = _words(resource, namespace)
+        room = self._max_answer_bytes
         while True:
             try:
                 answer = self._send("GET", resource.path(namespace), verb="list", target=target, query=query)
             except NotFound as error:
                 if error.status != 410:
                     raise
-                raise _expired(target, error) from error
+                raise failures.expired(target, error) from error
+            room -= len(answer.content)
+            if room < 0:
+                too_large = answers.TooLarge(answers.too_large(self._max_answer_bytes))
+                raise self._unanswered(too_large, verb="list", target=target)
+            # Understood before it is handed on: who keeps pages may take each for a list.
+            token = answers.next_page(parse(answer.content, "list", resource.plural))
             yield answer.content
-            token = (parse(answer.content, "list", resource.plural).get("metadata") or {}).get("continue")
             if not token:
                 return
+            if token == query.get("continue"):
+                raise answers.malformed("is the same page again", "list", target)
             query["continue"] = token
 
     @contextlib.contextmanager
@@ -167,14 +181,17 @@ class Cluster:
         since: datetime | None = None,
         read_timeout_seconds: float = 60.0,
     ) -> Iterator[Iterator[bytes]]:
-        """A container's log as raw bytes with the kubelet's timestamps, streamed; open when the block begins."""
+        """A container's log as raw bytes with the kubelet's timestamps, streamed; open when the block begins.
+
+        Raises a PlatformError when it cannot be opened, and out of the iterator when it breaks off.
+        """
         query = {"container": container, "timestamps": "true"}
         if previous:
             query["previous"] = "true"
         if since is not None:
             query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        target = f"log of {pod}/{container} in {namespace}"
+        path = POD.path(namespace, pod, "log")
+        target = f"log of {failures.brief(pod)}/{failures.brief(container)} in {failures.brief(namespace)}"
         with self._stream(path, query, target, read_timeout_seconds) as chunks:
             yield chunks
 
@@ -182,25 +199,39 @@ class Cluster:
     def _stream(
         self, path: str, query: Mapping[str, str], target: str, read_timeout: float
     ) -> Iterator[Iterator[bytes]]:
+        failures.refuse_unaskable(path, verb="get", target=target)
         timeout = httpx2.Timeout(self._http.timeout.connect, read=read_timeout)
+        headers = {"Accept-Encoding": "identity"}
         with contextlib.ExitStack() as stack:
             try:
-                request = self._http.stream("GET", path, params=dict(query), timeout=timeout)
+                request = self._http.stream(
+                    "GET", path, params=dict(query), headers=headers, timeout=timeout, extensions=answers.STREAM
+                )
                 try:
                     answer = stack.enter_context(request)
                 except _CREDENTIALS as error:
                     raise self._unprepared(error, verb="get", target=target, audit_id="") from error
                 self._note_clock(answer)
                 if answer.status_code != 200:
-                    body = answer.read()[:_MAX_ERROR_BODY]
                     raise failures.from_response(
-                        answer.status_code, body, answer.headers, verb="get", target=target, audit_id=""
+                        answer.status_code,
+                        answer.read()[: answers.MAX_ERROR_BYTES],
+                        answer.headers,
+                        verb="get",
+                        target=target,
+                        audit_id="",
+                        sent=answer.request.headers,
                     )
-                yield answer.iter_bytes(_CHUNK)
             except httpx2.HTTPError as error:
-                raise failures.from_exception(
-                    error, verb="get", target=target, audit_id="", server=self.server
-                ) from error
+                raise self._unanswered(error, verb="get", target=target) from error
+            # Chunks as they arrive: one that waits to be filled would be lost when the stream breaks off.
+            yield self._read_on(answer.iter_bytes(), target)
+
+    def _read_on(self, chunks: Iterator[bytes], target: str) -> Iterator[bytes]:
+        try:
+            yield from chunks
+        except httpx2.HTTPError as error:
+            raise self._unanswered(error, verb="get", target=target) from error
 
     # --- writes ------------------------------------------------------------------
     def create(
@@ -237,13 +268,14 @@ class Cluster:
         *,
         audit_id: str = "",
         dry_run: bool = False,
+        subresource: str = "",
     ) -> Json:
         """RFC 6902 patch; its ``test`` operations are the preconditions (a failed one is Invalid, status 422)."""
         answer = self._send(
             "PATCH",
-            resource.path(namespace, name),
+            resource.path(namespace, name, subresource),
             verb="patch",
-            target=_words(resource, namespace, name),
+            target=_words(resource, namespace, f"{name}/{subresource}" if subresource else name),
             query=_write_query(dry_run),
             content=json.dumps(list(operations)).encode(),
             content_type=_JSON_PATCH,
@@ -261,8 +293,11 @@ class Cluster:
         audit_id: str = "",
         grace_seconds: int | None = None,
         dry_run: bool = False,
-    ) -> None:
-        """Delete the object with that uid and no other. Raises Conflict when the name belongs to another one now."""
+    ) -> Json:
+        """Delete the object with that uid and no other; the server's answer (a Status, or the object that now ends).
+
+        Raises Conflict when the name belongs to another object now.
+        """
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
@@ -277,10 +312,13 @@ class Cluster:
             content_type="application/json",
             audit_id=audit_id,
         )
-        parse(answer.content, "delete", name)
+        return parse(answer.content, "delete", name)
 
     # --- the wire ----------------------------------------------------------------
-    def _send(
+    def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
+        return deadline.patiently(lambda: self._send_once(method, path, **request))
+
+    def _send_once(
         self,
         method: str,
         path: str,
@@ -292,32 +330,36 @@ class Cluster:
         content_type: str = "",
         audit_id: str = "",
     ) -> httpx2.Response:
+        failures.refuse_unaskable(path, verb=verb, target=target)
         headers = {"Accept": "application/json"}
         if content_type:
             headers["Content-Type"] = content_type
         if audit_id:
             headers["Audit-ID"] = audit_id
         try:
-            answer = self._http.request(
-                method, path, params=dict(query) if query else None, content=content, headers=headers
-            )
+            with deadline.within(self._http.timeout.read):
+                answer = self._http.request(
+                    method, path, params=dict(query) if query else None, content=content, headers=headers
+                )
         except httpx2.HTTPError as error:
-            raise failures.from_exception(
-                error, verb=verb, target=target, audit_id=audit_id, server=self.server
-            ) from error
+            raise self._unanswered(error, verb=verb, target=target, audit_id=audit_id) from error
         except _CREDENTIALS as error:
             raise self._unprepared(error, verb=verb, target=target, audit_id=audit_id) from error
         self._note_clock(answer)
         if answer.status_code >= 300:
             raise failures.from_response(
                 answer.status_code,
-                answer.content[:_MAX_ERROR_BODY],
+                answer.content,
                 answer.headers,
                 verb=verb,
                 target=target,
                 audit_id=audit_id,
+                sent=answer.request.headers,
             )
         return answer
+
+    def _unanswered(self, error: Exception, *, verb: str, target: str, audit_id: str = "") -> PlatformError:
+        return failures.from_exception(error, verb=verb, target=target, audit_id=audit_id, server=self.server)
 
     def _unprepared(self, error: Exception, *, verb: str, target: str, audit_id: str) -> NotSent:
         return NotSent(
@@ -326,7 +368,7 @@ class Cluster:
             verb=verb,
             target=target,
             audit_id=audit_id,
-            why=str(error) or type(error).__name__,
+            why=failures.words_of(error),
             next_step="kubectl auth whoami with the same context shows whether it is the kubeconfig",
         )
 
@@ -345,37 +387,7 @@ def _write_query(dry_run: bool) -> dict[str, str]:
 
 
 def _words(resource: Resource, namespace: str, name: str = "") -> str:
-    what = f"{resource.plural}/{name}" if name else resource.plural
+    what = f"{resource.plural}/{failures.brief(name)}" if name else resource.plural
     if resource.namespaced:
-        return f"{what} in {namespace}" if namespace else f"{what} in all namespaces"
+        return f"{what} in {failures.brief(namespace)}" if namespace else f"{what} in all namespaces"
     return what
-
-
-def _expired(target: str, error: PlatformError) -> Unanswered:
-    return Unanswered(
-        f"the list of {target} expired while it was being read",
-        system="kubernetes",
-        verb="list",
-        target=target,
-        status=error.status,
-        why=error.why,
-        next_step="ask again",
-    )
-
-
-def parse(body: bytes, verb: str, target: str) -> Json:
-    """A JSON object as the server sent it. Raises Unanswered for anything else."""
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        parsed = error
-    if not isinstance(parsed, dict):
-        raise Unanswered(
-            f"the answer to {verb} {target} is not a JSON object",
-            system="kubernetes",
-            verb=verb,
-            target=target,
-            why="a proxy between here and the API server may have answered",
-            next_step="check the server's address in the kubeconfig",
-        )
-    return parsed

@@ -8,20 +8,34 @@ proxy's HTML page) is quoted in short. A 403 is the authoriser's or a proxy's (d
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import httpx2
+import yaml
 
 from ringfence.errors import Conflict, Denied, Invalid, NotFound, NotSent, PlatformError, Throttled, Unanswered
+from ringfence.platform.kubernetes.answers import TooLarge, loads
 
 _NOT_SENT = (
     *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout),
     *(httpx2.ProxyError, httpx2.UnsupportedProtocol),
 )
 _QUOTE = 300
+_LONGEST = 2000
+"""Characters of the server's own words that are kept."""
+_LONGEST_NAME = 253
+"""Characters of a name that are shown; no object of Kubernetes has a longer one."""
+_LONGEST_PATH = 8000
+_CREDENTIAL = re.compile(
+    r"""(?ix) (?: \b(?:bearer|basic)\s+ (?: [\w.~+/=-]{16,} )
+    | \beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)?
+    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY----- .*? (?: -----END\ [A-Z\ ]*PRIVATE\ KEY----- | \Z ) )""",
+    re.DOTALL,
+)
+"""What looks like a credential wherever it stands: an authorization header, a JSON web token, a private key."""
 _AUTHORISER = re.compile(r'\bUser "(?:[^"\\]|\\.)*" cannot ')
 """The API server's own sentence, whichever authoriser said no: User "x" cannot get resource "pods" in API group ""."""
 
@@ -29,7 +43,21 @@ _AUTHORISER = re.compile(r'\bUser "(?:[^"\\]|\\.)*" cannot ')
 def from_exception(error: Exception, *, verb: str, target: str, audit_id: str, server: str) -> PlatformError:
     """The error of a request that got no HTTP answer."""
     facts: dict[str, Any] = {"system": "kubernetes", "verb": verb, "target": target, "audit_id": audit_id}
-    why = str(error) or type(error).__name__
+    why = words_of(error)
+    if _is_not_legal(error):
+        return NotSent(
+            f"the request to {verb} {target} cannot be written",
+            why=why,
+            next_step="look for a line break in the kubeconfig's token",
+            **facts,
+        )
+    if isinstance(error, TooLarge):
+        return Unanswered(
+            f"the answer to {verb} {target} is too large",
+            why=why,
+            next_step="check the server's address in the kubeconfig: an API server does not send that much",
+            **facts,
+        )
     if isinstance(error, _NOT_SENT):
         return NotSent(
             f"the cluster at {server} cannot be reached",
@@ -46,11 +74,21 @@ def from_exception(error: Exception, *, verb: str, target: str, audit_id: str, s
 
 
 def from_response(
-    status: int, body: bytes, headers: httpx2.Headers, *, verb: str, target: str, audit_id: str
+    status: int,
+    body: bytes,
+    headers: httpx2.Headers,
+    *,
+    verb: str,
+    target: str,
+    audit_id: str,
+    sent: Mapping[str, str] | None = None,
 ) -> PlatformError:
-    """The error of a request that was answered with a status of 400 or above (or a redirect, which nothing follows)."""
+    """The error of a request that was answered with a status of 400 or above (or a redirect, which nothing follows).
+
+    ``sent`` are the request's headers: an error page that repeats its credentials is quoted without them.
+    """
     details = _status(body)
-    why = _words(details, body, status)
+    why = redacted(_words(details, body, status), (sent or {}).get("authorization", ""))
     facts: dict[str, Any] = {
         "system": "kubernetes",
         "verb": verb,
@@ -64,6 +102,14 @@ def from_response(
     if status in (401, 403):
         next_step = f"ask for the permission: {verb} {target}" if status == 403 else "log in again, or choose --context"
         return Denied(f"not allowed to {verb} {target}", next_step=next_step, **facts)
+    if status in (404, 410) and not details and verb != "list":
+        # That one object does not exist is believed from the API server alone. (An API that it does not serve has a
+        # page.)
+        return Unanswered(
+            f"a stranger answered to {verb} {target}",
+            next_step="the API server says in its own words that an object is not there: check the server's address",
+            **facts,
+        )
     if status in (404, 410):
         return NotFound(f"{target} does not exist", next_step="kubectl get it, it may have been replaced", **facts)
     if status == 409:
@@ -85,8 +131,8 @@ def from_response(
 
 
 def _status(body: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        parsed = json.loads(body)
+    with contextlib.suppress(ValueError):
+        parsed = loads(body)
         if isinstance(parsed, dict) and parsed.get("kind") == "Status":
             return parsed
     return {}
@@ -95,7 +141,7 @@ def _status(body: bytes) -> dict[str, Any]:
 def _words(details: dict[str, Any], body: bytes, status: int) -> str:
     message = details.get("message")
     if isinstance(message, str) and message:
-        return f"{status}: {message}"
+        return f"{status}: {brief(message, _LONGEST)}"
     text = body[:_QUOTE].decode("utf-8", "replace").strip()
     return f"{status}: {text}" if text else f"{status} without a body"
 
@@ -113,3 +159,72 @@ def _seconds(value: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def expired(target: str, error: PlatformError) -> Unanswered:
+    """The error of a list whose next page the server has forgotten (410): never an absent collection."""
+    return Unanswered(
+        f"the list of {target} expired while it was being read",
+        system="kubernetes",
+        verb="list",
+        target=target,
+        status=error.status,
+        why=error.why,
+        next_step="ask again",
+    )
+
+
+# --- words that may be shown ----------------------------------------------------------------------------------------
+
+
+def words_of(error: Exception) -> str:
+    """What an error says of itself, without credentials, and not at length."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark  # its own words quote the line, and that may be the token's
+        problem = re.sub("'[^']*'", "(…)", error.problem or "it cannot be read")
+        return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
+    if _is_not_legal(error):
+        return "a header of it is not legal HTTP: a token or a name with a line break, or one that is not ASCII"
+    sent = ""
+    if isinstance(error, httpx2.HTTPError):
+        with contextlib.suppress(RuntimeError):  # it knows no request
+            sent = error.request.headers.get("authorization", "")
+    return brief(redacted(str(error) or type(error).__name__, sent), _LONGEST)
+
+
+def _is_not_legal(error: Exception) -> bool:
+    """Whether a request could not be written down; such errors quote the header that is wrong: the credential."""
+    return isinstance(error, UnicodeError) or (
+        isinstance(error, httpx2.LocalProtocolError) and "Illegal header" in str(error)
+    )
+
+
+def redacted(text: str, authorization: str = "") -> str:
+    """``text`` without what looks like a credential, and without the one of that Authorization header."""
+    if authorization:
+        text = text.replace(authorization, "(credential)")
+        _, _, secret = authorization.partition(" ")
+        if len(secret) >= 16:  # a shorter one is in other words too, and in the user's name
+            text = text.replace(secret, "(credential)")
+    return _CREDENTIAL.sub("(credential)", text)
+
+
+def brief(text: str, longest: int = _LONGEST_NAME) -> str:
+    """``text`` cut; what is left out is counted."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest} characters more)"
+
+
+def refuse_unaskable(path: str, *, verb: str, target: str) -> None:
+    """Raise NotFound for a path that no object can have: of dots, which lead to another object, or too long for a URL.
+
+    Names in owner references are whatever their author wrote.
+    """
+    if len(path) > _LONGEST_PATH or not {".", ".."}.isdisjoint(path.split("/")):
+        raise NotFound(
+            f"{target} does not exist",
+            system="kubernetes",
+            verb=verb,
+            target=target,
+            why="no object can have such a name; the server was not asked",
+            next_step="see who wrote that name",
+        )

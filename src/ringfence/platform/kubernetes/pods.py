@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.selectors import printable
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _API_AUDIENCE = "kubernetes.default.svc"
 _STATUS_OF = {
     "initContainers": "initContainerStatuses",
@@ -47,6 +49,12 @@ def containers(pod: Json) -> Iterator[Container]:
             yield Container(key, spec, statuses.get(spec["name"], {}))
 
 
+def digest_of(image_id: str) -> str:
+    """The digest of an image id; the id itself where it holds none. One image has many names, and one digest."""
+    found = _DIGEST.search(image_id)
+    return found.group() if found else image_id
+
+
 def image_ids(pod: Json) -> frozenset[str]:
     """The digests that run in the main containers: what makes two pods siblings."""
     return frozenset(c.image_id for c in containers(pod) if c.list == "containers" and c.image_id)
@@ -59,7 +67,7 @@ def images_without_id(pod: Json) -> frozenset[str]:
 
 def same_image(pod: Json, other: Json) -> bool:
     """Whether two pods share an image: by its digest, or by its name as long as one of them has not been started."""
-    if image_ids(pod) & image_ids(other):
+    if set(map(digest_of, image_ids(pod))) & set(map(digest_of, image_ids(other))):
         return True
     named, others_named = _images(pod), _images(other)
     return bool(images_without_id(pod) & others_named or images_without_id(other) & named)

@@ -21,10 +21,10 @@ class Resource(NamedTuple):
         root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
         parts = [root]
         if self.namespaced and namespace:
-            parts.append(f"namespaces/{quote(namespace, safe='')}")
+            parts.append(f"namespaces/{quote(namespace, safe='', errors='replace')}")
         parts.append(self.plural)
         if name:
-            parts.append(quote(name, safe=""))
+            parts.append(quote(name, safe="", errors="replace"))
         if subresource:
             parts.append(subresource)
         return "/".join(parts)
@@ -48,6 +48,8 @@ JOB = Resource("batch/v1", "Job", "jobs")
 REPLICATION_CONTROLLER = Resource("v1", "ReplicationController", "replicationcontrollers")
 CRON_JOB = Resource("batch/v1", "CronJob", "cronjobs")
 HORIZONTAL_POD_AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+SCALED_OBJECT = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+"""KEDA's: a custom resource that most clusters do not have."""
 POD_DISRUPTION_BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from lightkube.utils.quantity import parse_quantity
@@ -42,30 +42,86 @@ def detach_impact(around: Surroundings, floor: int) -> Impact:
     ``floor`` is the number of ready endpoints that each Service keeps at least; a PodDisruptionBudget with
     ``minAvailable`` in numbers raises it.
     """
-    pod = around.pod
-    uid = pod["metadata"]["uid"]
     expected, words = replacement(around)
-    budgets, minimum = _budgets(pod, around.disruption_budgets)
+    back = 1 if expected and is_ready(around.pod) else 0
+    return _impact_of(around, floor, back=back, replacement=words, expected=expected)
+
+
+def fence_impact(around: Surroundings, floor: int) -> Impact:
+    """The blast radius of a fence in place: the pod stays an endpoint and answers nobody, so it counts as gone."""
+    words = "nobody: the pod keeps its place, and its Services go on sending it requests"
+    return _impact_of(around, floor, back=0, replacement=words, expected=False)
+
+
+def still_sent_to(around: Surroundings) -> tuple[tuple[str, int], ...]:
+    """The Services that send traffic to the pod now, each with its number of ready endpoints."""
+    uid = around.pod["metadata"]["uid"]
+    ready = {
+        service["metadata"]["name"]: ready_endpoints(service["metadata"]["name"], around.endpoint_slices)
+        for service in services_of(around.pod, around.services)
+    }
+    return tuple((name, len(uids)) for name, uids in ready.items() if uid in uids)
+
+
+def _impact_of(around: Surroundings, floor: int, *, back: int, replacement: str, expected: bool) -> Impact:
+    pod = around.pod
+    return leaving_impact(
+        (pod,),
+        around.services,
+        around.endpoint_slices,
+        around.disruption_budgets,
+        floor,
+        away=1,
+        back=back,
+        replacement=replacement,
+        expected=expected,
+    )
+
+
+def leaving_impact(
+    pods: Sequence[Json],
+    services: Iterable[Json],
+    slices: Sequence[Json],
+    budgets: Sequence[Json],
+    floor: int,
+    *,
+    away: int,
+    back: int,
+    replacement: str,
+    expected: bool,
+) -> Impact:
+    """The blast radius of ``pods`` that stop serving, ``away`` of them at a time; ``back`` come back to each Service.
+
+    A Service counts those of its ready endpoints that are among the pods, wherever its selector points by now.
+    """
+    uids = {str(pod["metadata"]["uid"]) for pod in pods}
+    words: dict[str, None] = {}
+    minimum = 0
+    for pod in pods:
+        of_pod, least = _budgets(pod, budgets)
+        words.update(dict.fromkeys(of_pod))
+        minimum = max(minimum, least)
+    services = tuple(services)
+    selected = {s["metadata"]["name"]: None for pod in pods for s in services_of(pod, services)}
     impacts = []
-    for service in services_of(pod, around.services):
-        name = service["metadata"]["name"]
-        ready = ready_endpoints(name, around.endpoint_slices)
-        after = ready - {uid}
+    for name in selected:
+        ready = ready_endpoints(name, slices)
+        after = len(ready) - min(away, len(ready & uids))
         impacts.append(
             ServiceImpact(
                 service=name,
                 ready_before=len(ready),
-                ready_after=len(after),
-                ready_with_replacement=len(after) + (1 if expected and is_ready(pod) else 0),
+                ready_after=after,
+                ready_with_replacement=after + back,
                 floor=max(floor, minimum),
             )
         )
     return Impact(
-        pods=1,
+        pods=len(pods),
         services=tuple(impacts),
-        replacement=words,
+        replacement=replacement,
         replacement_expected=expected,
-        disruption_budgets=budgets,
+        disruption_budgets=tuple(words),
     )
 
 

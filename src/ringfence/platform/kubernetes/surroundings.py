@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ringfence.errors import Denied, PlatformError
+from ringfence.errors import Denied, NotFound, PlatformError, TargetError
 from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
@@ -93,13 +93,25 @@ def read_pod(cluster: Cluster, namespace: str, name: str) -> tuple[Json, Reading
     return parse(raw, "get", name), Reading(POD.path(namespace, name), (raw,), started, datetime.now(UTC))
 
 
-def read_surroundings(
-    cluster: Cluster, cluster_id: str, pod: Json, pod_reading: Reading, pool: ThreadPoolExecutor
-) -> Surroundings:
-    """Read what is around the pod, in parallel. Raises when what a plan needs cannot be read."""
-    namespace = pod["metadata"]["namespace"]
-    chain = pool.submit(owner_chain, cluster, cluster_id, pod)
-    futures = {resource: pool.submit(_collection, cluster, resource, namespace) for resource in _COLLECTIONS}
+@dataclass(frozen=True)
+class NamespaceReading:
+    """What acts on the pods of a namespace, as of one moment: read once, it serves for every pod of a group.
+
+    ``owners`` remembers controllers by uid while the pods of the group are looked at, one after the other or at once.
+    """
+
+    collections: dict[str, tuple[Json, ...]]
+    readings: dict[str, Reading]
+    missing: tuple[str, ...] = ()
+    owners: dict[str, Owner] = field(default_factory=dict)
+
+
+def read_namespace(cluster: Cluster, namespace: str, pool: ThreadPoolExecutor) -> NamespaceReading:
+    """Read what a plan needs of a namespace, in parallel. Raises PlatformError when that cannot be read.
+
+    Not to be called from a thread of ``pool``.
+    """
+    futures = {resource: pool.submit(read_collection, cluster, resource, namespace) for resource in _COLLECTIONS}
     collections: dict[str, tuple[Json, ...]] = {}
     readings: dict[str, Reading] = {}
     missing: list[str] = []
@@ -109,16 +121,62 @@ def read_surroundings(
         if reading.why:
             missing.append(f"{resource.plural}: {reading.why}")
         collections[resource.plural] = items
-    return Surroundings(pod, pod_reading, chain.result(), collections, readings, tuple(missing))
+    return NamespaceReading(collections, readings, tuple(missing))
 
 
-def _collection(cluster: Cluster, resource: Resource, namespace: str) -> tuple[tuple[Json, ...], Reading]:
+def surroundings(
+    cluster: Cluster, cluster_id: str, pod: Json, pod_reading: Reading, namespace: NamespaceReading
+) -> Surroundings:
+    """A pod within a namespace that is read already: only its owners are looked up. Raises PlatformError."""
+    owners = owner_chain(cluster, cluster_id, pod, known=namespace.owners)
+    return _put_together(pod, pod_reading, owners, namespace)
+
+
+def read_surroundings(
+    cluster: Cluster, cluster_id: str, pod: Json, pod_reading: Reading, pool: ThreadPoolExecutor
+) -> Surroundings:
+    """Read what is around one pod, in parallel. Raises when what a plan needs cannot be read."""
+    chain = pool.submit(owner_chain, cluster, cluster_id, pod)
+    namespace = read_namespace(cluster, pod["metadata"]["namespace"], pool)
+    return _put_together(pod, pod_reading, chain.result(), namespace)
+
+
+def _put_together(
+    pod: Json, pod_reading: Reading, owners: tuple[Owner, ...], namespace: NamespaceReading
+) -> Surroundings:
+    return Surroundings(pod, pod_reading, owners, namespace.collections, namespace.readings, namespace.missing)
+
+
+def look_around(cluster: Cluster, cluster_id: str, target: ObjectRef, pool: ThreadPoolExecutor) -> Surroundings:
+    """The pod ``target`` and what is around it. Raises TargetError when its name is another pod's by now."""
+    pod, reading = read_pod(cluster, target.namespace, target.name)
+    if pod["metadata"]["uid"] != target.uid:
+        raise TargetError(
+            f"{target} is gone: another pod has its name now",
+            why=f"its uid was {target.uid}, this one's is {pod['metadata']['uid']}",
+            next_step=f"kubectl get pod {target.name} -n {target.namespace} -o yaml",
+        )
+    return read_surroundings(cluster, cluster_id, pod, reading, pool)
+
+
+def read_collection(
+    cluster: Cluster, resource: Resource, namespace: str, *, tolerate: bool = False
+) -> tuple[tuple[Json, ...], Reading]:
+    """A collection with its bytes. What only sharpens a forecast may be denied: the reading then says why.
+
+    With ``tolerate`` that holds for any, and a kind that the cluster does not have counts as empty. Raises
+    PlatformError otherwise.
+    """
     started = datetime.now(UTC)
     source = resource.path(namespace)
     try:
         pages = tuple(cluster.pages(resource, namespace))
+    except NotFound:
+        if not tolerate:
+            raise
+        return (), Reading(source, (), started, datetime.now(UTC))
     except Denied as error:
-        if resource not in _FORECAST_ONLY:
+        if not tolerate and resource not in _FORECAST_ONLY:
             raise
         return (), Reading(source, (), started, datetime.now(UTC), why=str(error))
     items = tuple(

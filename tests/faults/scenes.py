@@ -1,0 +1,136 @@
+"""Throw-away objects for each registered action, in a namespace of the test's own: something to act on, no packets.
+
+Nothing of it runs: the pods ask for a node that is not there. A scene whose action has no entry here fails a test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.kube import Kube
+
+Json = dict[str, Any]
+FENCE_KEY = "ringfence.dev/fence"
+NOWHERE = {"ringfence.dev/nowhere": "true"}
+NETWORKING = "networking.k8s.io/v1"
+
+
+@dataclass
+class Stage:
+    """Where one case plays: ``made`` are the objects to take away again. ``tag`` is unique."""
+
+    kube: Kube
+    namespace: str
+    tag: str
+    fence: str
+    made: list[Json] = field(default_factory=list)
+
+    def make(self, api_version: str, kind: str, spec: Json, *, namespaced: bool = True, **meta: Any) -> Json:
+        place = {"namespace": self.namespace} if namespaced else {}
+        manifest = {"apiVersion": api_version, "kind": kind, "metadata": {"name": self.tag, **place, **meta}}
+        made = self.kube.create({**manifest, "spec": spec})
+        self.made.append(made)
+        return made
+
+    def pod_spec(self) -> Json:
+        return {
+            "nodeSelector": NOWHERE,
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "app", "image": "ringfence.test/pause:1", "imagePullPolicy": "Never"}],
+        }
+
+    def template(self) -> Json:
+        return {"metadata": {"labels": {"app": self.tag}}, "spec": self.pod_spec()}
+
+    def clear(self) -> None:
+        for obj in reversed(self.made):
+            meta = obj["metadata"]
+            self.kube.delete(obj["apiVersion"], obj["kind"], meta["name"], meta.get("namespace", ""), grace_seconds=0)
+        self.kube.delete(NETWORKING, "NetworkPolicy", f"ringfence-{self.fence}", self.namespace)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """``changes`` are the ids of the plan's mutating requests in order, ``{tag}`` for what is of the case alone.
+    ``shared`` of them, the first ones, are the very requests of another scene."""
+
+    name: str
+    action: str
+    build: Callable[[Stage], Json]
+    changes: tuple[str, ...]
+    settings: Json = field(default_factory=dict)
+    shared: int = 0
+
+
+def _open_policy(stage: Stage) -> None:
+    """A policy that opens every pod of the namespace, whatever its labels: it must be told to pass over fenced ones."""
+    stage.make(NETWORKING, "NetworkPolicy", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]})
+
+
+def _owned_pod(stage: Stage) -> Json:
+    """The pod of a ReplicaSet."""
+    selector = {"matchLabels": {"app": stage.tag}}
+    stage.make("apps/v1", "ReplicaSet", {"replicas": 1, "selector": selector, "template": stage.template()})
+    _open_policy(stage)
+    deadline = time.monotonic() + 20
+    while not (found := stage.kube.list("v1", "Pod", stage.namespace, labels=f"app={stage.tag}")):
+        assert time.monotonic() < deadline, "the ReplicaSet starts no pod: is the controller-manager up?"
+        time.sleep(0.02)
+    stage.made.append(found[0])
+    return found[0]
+
+
+def _bare_pod(stage: Stage) -> Json:
+    _open_policy(stage)
+    return stage.make("v1", "Pod", stage.pod_spec(), labels={"app": stage.tag})
+
+
+def _fenced_pod(stage: Stage) -> Json:
+    return stage.make("v1", "Pod", stage.pod_spec(), labels={FENCE_KEY: stage.fence})
+
+
+def _workload(kind: str, **more: Any) -> Callable[[Stage], Json]:
+    def build(stage: Stage) -> Json:
+        selector = {"matchLabels": {"app": stage.tag}}
+        return stage.make("apps/v1", kind, {"selector": selector, "template": stage.template(), **more})
+
+    return build
+
+
+def _cron_job(stage: Stage) -> Json:
+    template = {"spec": {**stage.pod_spec(), "restartPolicy": "Never"}}
+    return stage.make("batch/v1", "CronJob", {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}})
+
+
+def _node(stage: Stage) -> Json:
+    return stage.make("v1", "Node", {}, namespaced=False)
+
+
+_REPLICAS = {"replicas": 1}
+_SAME = {"accept_same_image": True}
+SCENES: tuple[Scene, ...] = (
+    Scene("quarantine-detach", "network.quarantine", _owned_pod, ("deny-all", "exclude-{tag}", "detach")),
+    Scene("quarantine-fence", "network.quarantine", _bare_pod, ("deny-all", "exclude-{tag}", "fence"), shared=2),
+    Scene("delete", "pod.delete", _fenced_pod, ("delete",)),
+    Scene("stop-deployment", "workload.scale_to_zero", _workload("Deployment", **_REPLICAS), ("stop",)),
+    Scene(
+        "stop-statefulset", "workload.scale_to_zero", _workload("StatefulSet", serviceName="x", **_REPLICAS), ("stop",)
+    ),
+    Scene("stop-replicaset", "workload.scale_to_zero", _workload("ReplicaSet", **_REPLICAS), ("stop",)),
+    Scene("stop-daemonset", "workload.scale_to_zero", _workload("DaemonSet"), ("stop",)),
+    Scene("stop-cronjob", "workload.scale_to_zero", _cron_job, ("stop",)),
+    Scene("restart-deployment", "workload.restart_clean", _workload("Deployment", **_REPLICAS), ("restart",), _SAME),
+    Scene(
+        "restart-statefulset",
+        "workload.restart_clean",
+        _workload("StatefulSet", serviceName="x", **_REPLICAS),
+        ("restart",),
+        _SAME,
+    ),
+    Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
+    Scene("cordon", "node.cordon", _node, ("cordon",)),
+)
