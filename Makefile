@@ -40,9 +40,11 @@ test-offline: $(READY)
 	@$(BIN)/python -m pytest -m "not lab and not slow" -q -n auto $(T)
 
 test-slow: $(READY)
+	@$(BIN)/python -m scripts.packages
 	@$(BIN)/python -m pytest -m slow -q -n auto $(T)
 
 test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
+	@$(BIN)/python -m lab build --profile kyverno
 	@$(BIN)/python -m lab up
 	@$(BIN)/python -m pytest -m lab $(T)
 
@@ -52,8 +54,11 @@ lab-up: $(READY) ## start the lab: Kubernetes, bank, attacker's host
 lab-down: $(READY) ## take the lab down without a trace
 	@$(BIN)/python -m lab down
 
-bench: $(READY) ## measure; prints one JSON object as its last line
+bench: $(READY) ## measure on the lab; each prints one JSON object as its last line
 	@$(BIN)/python -m bench.contain
+	@$(BIN)/python -m bench.logs
+	@$(BIN)/python -m bench.startup
+	@$(BIN)/python -m bench.runbook
 
 fmt: $(READY) ## format the code
 	@$(BIN)/ruff check --fix -q $(ALL) || true

@@ -1,144 +1,110 @@
-"""``make bench``: what Ringfence adds to the bare requests of a containment, on the lab.
+"""``python -m bench.contain``: what Ringfence adds to its own requests, one victim at a time and a hundred at once.
 
-For each of N pods that nothing schedules (so that only the API server works), two things are timed in turn:
+The requests of one ``contain`` (read, dry run, cut, read back, evidence, statement) are recorded. The limit is the same
+requests, put on other victims, sent bare over the same warm connections, those beside each other that Ringfence sent
+beside each other. Against it stands ``contain`` end to end, through its durable engine, journal and vault.
 
-- *bare*: the mutating requests of a containment (create the deny-all, patch the pod), sent over one warm connection;
-- *ringfence*: from reading the pod to the last answer: facts, plan with server dry runs, journal, the same requests,
-  and the read back.
-
-Prints one JSON object as its last line: milliseconds at p50 and p95 of both, and the ratio at p50.
+Prints one JSON object as its last line: milliseconds of both, their ratio at p50 (target: at most 2), and the
+throughput of a burst as a share of the bare one with 16 connections (target: at least 0.5).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import secrets
-import statistics
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-from lab import lifecycle
-from lab.kube import Kube
+from bench.ground import Ground, Recording, ground, idle_pod, print_result, recording, replay, spread, swapper, timed
 from lab.layout import DEFAULT_NAME
-from ringfence import app
-from ringfence.actions.network import Quarantine
-from ringfence.config import Config
-from ringfence.model.incident import Severity
-from ringfence.model.outcome import Refused
-from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.platform.kubernetes.surroundings import read_pod, read_surroundings, reference
-from ringfence.response import steps
-from ringfence.response.context import Context, now
-from ringfence.store import incidents
+from ringfence.response import steps, verbs
+from ringfence.response.verbs import Result, Wish
 
-NAMESPACE = f"ringfence-bench-{secrets.token_hex(3)}"  # an earlier run's may still be terminating
 MOST_ROUNDS = 200
+MOST_BURST = 150
+CONNECTIONS = 16
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.contain", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rounds", type=int, default=40, help="pods (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="victims one at a time (default: %(default)s)")
+    parser.add_argument("--burst", type=int, default=100, help="victims at once (default: %(default)s)")
     parser.add_argument("--name", default=DEFAULT_NAME, help="the lab (default: %(default)s)")
     arguments = parser.parse_args()
-    rounds = min(arguments.rounds, MOST_ROUNDS)
-    lab = lifecycle.up(arguments.name)
-    kube = Kube.of(lab)
-    try:
-        with tempfile.TemporaryDirectory() as home:
-            config = Config(
-                cluster={"kubeconfig": lab.kubeconfig},
-                store={"url": f"sqlite:///{home}/ringfence.db"},
-                vault={"path": Path(home) / "vault"},
-                signing={"key": Path(home) / "seal.pem"},
-            )
-            with app.connected(config) as context:
-                prepare(kube, rounds)
-                bare = [timed(lambda n=n: send_bare(context, f"bare-{n}")) for n in range(rounds)]
-                ours = [timed(lambda n=n: send_ours(context, f"ours-{n}")) for n in range(rounds)]
-    finally:
-        kube.delete("v1", "Namespace", NAMESPACE)
-        kube.close()
-    result = {"bench": "contain", "rounds": rounds, "bare_ms": spread(bare), "ringfence_ms": spread(ours)}
-    result["ratio_p50"] = round(result["ringfence_ms"]["p50"] / result["bare_ms"]["p50"], 2)
-    print(json.dumps(result))
+    rounds, burst = min(arguments.rounds, MOST_ROUNDS), min(arguments.burst, MOST_BURST)
+    with ground(arguments.name) as place, ThreadPoolExecutor(CONNECTIONS) as pool:
+        single = one_at_a_time(place, pool, rounds)
+        together = at_once(place, pool, burst)
+    print_result({"bench": "contain", "rounds": rounds, **single, "burst": together})
     return 0
 
 
-def prepare(kube: Kube, rounds: int) -> None:
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}})
+def one_at_a_time(place: Ground, pool: ThreadPoolExecutor, rounds: int) -> dict[str, object]:
+    make(place, [f"{kind}-{n}" for n in range(rounds) for kind in ("ours", "bare")] + ["warm-0", "warm-1", "first-0"])
+    for name in ("warm-0", "warm-1"):
+        contain(place, name)
+    with recording(place.context) as found:
+        first = contain(place, "first-0")
+    levels = found.levels()
+    ours, bare = [], []
     for n in range(rounds):
-        for kind in ("bare", "ours"):
-            kube.apply(pod(f"{kind}-{n}"))
+        ours.append(timed(lambda n=n: contain(place, f"ours-{n}")))
+        swap = swapper(other(place, first, ["first-0"], [f"bare-{n}"]))
+        bare.append(timed(lambda swap=swap: replay(place.context, levels, swap, pool)))
+    result: dict[str, object] = {
+        "requests": len(found.requests),
+        "bare_ms": spread(bare),
+        "ringfence_ms": spread(ours),
+    }
+    result["ratio_p50"] = round(spread(ours)["p50"] / spread(bare)["p50"], 2)
+    return result
 
 
-def pod(name: str) -> dict[str, Any]:
+def at_once(place: Ground, pool: ThreadPoolExecutor, burst: int) -> dict[str, object]:
+    ours, bare = [f"burst-{n}" for n in range(burst)], [f"swarm-{n}" for n in range(burst)]
+    make(place, ours + bare)
+    found = Recording()
+    done: list[Result] = []
+
+    def all_of_them() -> None:
+        with recording(place.context) as heard:
+            done.append(contain(place, *ours))
+        found.requests = heard.requests
+
+    took = timed(all_of_them)
+    swap = swapper(other(place, done[0], ours, bare))
+    first, rest = found.requests[:1], found.requests[1:]
+    limit = timed(lambda: replay(place.context, [first, rest], swap, pool))
     return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}},
-        "spec": {
-            "nodeSelector": {"ringfence.dev/bench": "nowhere"},
-            "containers": [{"name": "c", "image": "ringfence.local/pause:1", "imagePullPolicy": "Never"}],
-        },
+        "victims": burst,
+        "requests": len(found.requests),
+        "bare_per_second": round(burst / limit * 1000, 1),
+        "ringfence_per_second": round(burst / took * 1000, 1),
+        "share": round(limit / took, 2),
     }
 
 
-def send_bare(context: Context, name: str) -> None:
-    manifest = {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": f"deny-{name}", "namespace": NAMESPACE},
-        "spec": {"podSelector": {"matchLabels": {"fence": name}}, "policyTypes": ["Ingress", "Egress"]},
-    }
-    context.cluster.create(NETWORK_POLICY, NAMESPACE, manifest)
-    context.cluster.patch(
-        POD, NAMESPACE, name, [{"op": "replace", "path": "/metadata/labels", "value": {"fence": name}}]
-    )
+def make(place: Ground, names: list[str]) -> None:
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(lambda name: place.kube.apply(idle_pod(place.namespace, name)), names))
 
 
-def send_ours(context: Context, name: str) -> None:
-    found, reading = read_pod(context.cluster, NAMESPACE, name)
-    target = reference(context.cluster_id, found)
-    with context.store.write() as session:
-        incident = incidents.declare(
-            session,
-            target=target,
-            incident_type="bench",
-            severity=Severity.MEDIUM,
-            title=name,
-            principal=context.principal,
-            fence=name,
-            command="bench",
-            now=now(),
-        )
-    around = read_surroundings(context.cluster, context.cluster_id, found, reading, context.pool)
-    action = Quarantine(context.cluster, fence=incident.fence, serving_floor=0)
-    plan = action.plan(target, around)
-    if isinstance(plan, Refused):
-        raise SystemExit(f"{name}: {plan.reason}")
-    steps.record_plan(context, incident, "contain/1", plan)
-    result = steps.carry_out(context, incident, "contain/1", action, plan)
-    if not steps.is_done(result.outcome):
-        raise SystemExit(f"{name}: {result.outcome}")
+def contain(place: Ground, *names: str) -> Result:
+    result = verbs.contain(place.context, place.conductor, place.find(*names), Wish(reason="bench"))
+    undone = [step for step in result.steps if step.action == "network.quarantine" and not steps.is_done(step.outcome)]
+    if undone or not result.seals:
+        raise SystemExit(f"{names[0]}: {undone or result.evidence_problem or 'not sealed'}")
+    return result
 
 
-def timed(work: Any) -> float:
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    return {
-        "p50": round(statistics.median(ordered), 1),
-        "p95": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 1),
-    }
+def other(place: Ground, first: Result, old: list[str], new: list[str]) -> dict[str, str]:
+    """Names, uids and the fence of the recorded victims, each with another's."""
+    by_name = {one.ref.name: one.ref for one in place.find(*new)}
+    uids = {target.name: target.uid for target in first.run.targets}
+    pairs = {first.incident.fence: secrets.token_hex(8)}
+    for before, after in zip(old, new, strict=True):
+        pairs |= {before: after, uids[before]: by_name[after].uid}
+    return pairs
 
 
 if __name__ == "__main__":

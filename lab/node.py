@@ -328,6 +328,8 @@ def _kubelet_configuration(lab: Lab) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "resolvConf": str(lab.configuration / "node" / "resolv.conf"),
         "maxPods": 200,
+        # One file of a container's log is all that the API gives out: bench.logs reads 200 MB of it.
+        "containerLogMaxSize": "256Mi",
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,9 +54,9 @@ def find(program: str) -> str:
     return found
 
 
-def missing() -> list[str]:
+def missing(programs: Mapping[str, str] = NEEDED) -> list[str]:
     """The packages whose programs are not on this machine."""
-    return sorted({package for needed, package in NEEDED.items() if not _is_there(needed)})
+    return sorted({package for needed, package in programs.items() if not _is_there(needed)})
 
 
 def _is_there(needed: str) -> bool:
@@ -65,13 +65,13 @@ def _is_there(needed: str) -> bool:
     return shutil.which(needed, path=FOLDERS) is not None
 
 
-def ensure() -> None:
-    """Installs what is missing.
+def ensure(programs: Mapping[str, str] = NEEDED) -> None:
+    """Installs what is missing of ``programs`` (program or path, and its Debian package).
 
     Raises:
         UnsupportedMachine: there is no apt-get, or it failed.
     """
-    packages = missing()
+    packages = missing(programs)
     if not packages:
         return
     if not shutil.which("apt-get"):
@@ -87,7 +87,7 @@ def ensure() -> None:
         if "containerd" in packages and shutil.which("systemctl"):
             # Nothing of the lab's may run after the next boot.
             subprocess.run(["systemctl", "disable", "containerd.service"], capture_output=True)
-    if still := missing():
+    if still := missing(programs):
         raise UnsupportedMachine(f"apt-get installed {', '.join(still)}, yet their programs are not where they belong")
 
 

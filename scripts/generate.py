@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.reference import actions, cli, configuration, events, exit_codes
+from scripts.reference import actions, cli, configuration, events, exit_codes, playbooks
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -21,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "configuration.md": configuration.page,
     "events.md": events.page,
     "exit-codes.md": exit_codes.page,
+    "playbooks.md": playbooks.page,
 }
 
 

@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import Any
 
 from ringfence.actions.base import Action
+from ringfence.actions.canary import Canary
+from ringfence.actions.rbac import permissions_of
 from ringfence.actions.registry import ACTIONS
+from ringfence.cli.manifests import rights
 from ringfence.evidence.permissions import PERMISSIONS as EVIDENCE
 from ringfence.model.permission import Permission
+from ringfence.response.permissions import READING, REHEARSAL
 from scripts.reference.text import code, doc, document, prose, table
 
 
 def page() -> str:
-    permissions = [one for action in ACTIONS.values() for one in action.permissions] + list(EVIDENCE)
     return document(
         "Actions and permissions",
         "What this version can do to a cluster, and every right that it asks for, each with its reason. `ringfence "
-        "doctor -n NAMESPACE` asks the cluster which of these the current user has.",
+        "doctor -n NAMESPACE` asks the cluster which of these the current user has, and tries each action in dry runs. "
+        "`ringfence actions show NAME` prints a section of this page.",
         "Ringfence acts as the user of the kubeconfig. It never reads a Secret, never runs anything in a container, "
         "and installs nothing.",
         *(_action(name, action) for name, action in ACTIONS.items()),
+        *([] if Canary.name in ACTIONS else [_action(Canary.name, Canary)]),
         "## Evidence",
         "What the collectors read. A right that is missing here does not stop the cut: the item is listed as denied, "
         "with the server's words.",
         _table(EVIDENCE),
+        "## Everything else that is read",
+        "The statement of ways in, the objects that a name means, and what `doctor` looks at.",
+        _table((*READING, *REHEARSAL)),
         "## As RBAC",
-        "`ringfence-responder` is bound with a RoleBinding in each namespace that Ringfence may respond in, "
-        "`ringfence-responder-everywhere` with a ClusterRoleBinding.",
+        "`ringfence rbac` renders this for the actions that are enabled (`actions.enabled` in the "
+        "[configuration](configuration.md#actions)); `--service-account NS/NAME` adds the bindings. Here as it is with "
+        "`-n NAMESPACE`: `ringfence-responder` is bound with a RoleBinding in each such namespace, "
+        "`ringfence-responder-everywhere` with a ClusterRoleBinding. Without `-n` it is one ClusterRole for the whole "
+        f"cluster. The rights of `{Canary.name}` are rendered only where `canary.image` is set.",
         "`create` on `serviceaccounts/token` can mint a token of any account in the namespace. It is there for the "
         "canary that shows that a deleted pod's token is refused; leave it out, and that row stays unseen "
         "([decision 5](../decisions/0005-token-canary-at-eradication.md)).",
-        f"```yaml\n{rbac(permissions)}```",
+        f"```yaml\n{_rbac()}```",
     )
 
 
-def _action(name: str, action: type[Action]) -> str:
+def _action(name: str, action: type[Action[Any]]) -> str:
     kind = "destructive: runs only behind the evidence gate" if action.destructive else "reversible in part"
     words = prose(sys.modules[action.__module__].__doc__ or "")
     title = words.split(": ", 1)[1]
@@ -57,24 +69,6 @@ def _table(permissions: Iterable[Permission]) -> str:
     )
 
 
-def rbac(permissions: Iterable[Permission]) -> str:
-    """Two ClusterRoles in YAML with each rule's reason as a comment."""
-    known = tuple(dict.fromkeys(permissions))
-    roles = (
-        _role("ringfence-responder", [one for one in known if not one.everywhere]),
-        _role("ringfence-responder-everywhere", [one for one in known if one.everywhere]),
-    )
-    return "---\n".join("\n".join(lines) + "\n" for lines in roles)
-
-
-def _role(name: str, permissions: Iterable[Permission]) -> Iterator[str]:
-    yield "apiVersion: rbac.authorization.k8s.io/v1"
-    yield "kind: ClusterRole"
-    yield "metadata:"
-    yield f"  name: {name}"
-    yield "rules:"
-    for one in permissions:
-        yield f"  # {one.because}"
-        yield f'  - apiGroups: ["{one.group}"]'
-        yield f"    resources: [{one.plural}]"
-        yield f"    verbs: [{', '.join(sorted(one.verbs))}]"
+def _rbac() -> str:
+    asked = permissions_of(ACTIONS.values(), (*READING, *EVIDENCE, *REHEARSAL))
+    return rights("ringfence-responder", asked, namespaces=("bank",)).to_yaml()

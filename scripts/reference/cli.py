@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import typer
 
@@ -72,6 +72,8 @@ def _kind(parameter: Any) -> str:
     kind = parameter.type_descriptor.annotation
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(code(member.value) for member in kind)
+    if get_origin(kind) is list:
+        return f"{_KINDS[get_args(kind)[0]]}, may be repeated"
     return _KINDS[kind]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import types
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 from unittest import mock
 
 import annotated_types
@@ -37,6 +37,11 @@ contacts:
 """
 _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
 
+_NOTHING = {"cluster": "kubectl's", "actions": "all"}
+"""What a key that is left out means, where it is not simply nothing."""
+_PATTERNS = {"^http": "an http or https address", "^[a-z0-9]": "a DNS label"}
+"""How a pattern begins, and the words for it."""
+
 
 def page() -> str:
     sections = config.Config.model_fields
@@ -64,7 +69,7 @@ def _section(name: str, field: FieldInfo) -> str:
         (
             code(f"{name}[].{key}" if listed else f"{name}.{key}"),
             _type(member),
-            "required" if member.is_required() else _default(member),
+            "required" if member.is_required() else _default(name, member),
             "" if listed else code(f"RINGFENCE_{name}__{key}".upper()),
         )
         for key, member in model.model_fields.items()
@@ -79,7 +84,7 @@ def _model(annotation: Any) -> type[BaseModel]:
 
 
 def _type(field: FieldInfo) -> str:
-    return ", ".join((_name(field.annotation), *map(_bound, field.metadata)))
+    return ", ".join(filter(None, (_name(field.annotation), *map(_bound, field.metadata))))
 
 
 def _name(annotation: Any) -> str:
@@ -88,6 +93,8 @@ def _name(annotation: Any) -> str:
         return " or ".join(_name(one) for one in arguments if one is not types.NoneType)
     if origin is tuple:
         return f"list of {_name(arguments[0])}"
+    if origin is Literal:
+        return " or ".join(map(code, arguments))
     return _NAMES[annotation]
 
 
@@ -99,16 +106,22 @@ def _bound(limit: object) -> str:
             return f"at least {value}"
         case annotated_types.Le(le=value):
             return f"at most {value}"
+        case annotated_types.MinLen(min_length=value):
+            return "not empty" if value == 1 else f"at least {value} long"
+        case annotated_types.MaxLen(max_length=value):
+            return f"{value} at most"
+        case _ if (pattern := getattr(limit, "pattern", None)) is not None:
+            return next(words for start, words in _PATTERNS.items() if pattern.startswith(start))
     raise ValueError(f"no words for {limit!r}")
 
 
-def _default(field: FieldInfo) -> str:
+def _default(section: str, field: FieldInfo) -> str:
     # Defaults that lie in the home folder are shown as such, whoever runs this.
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": "~/.local/state"}):
         value = field.get_default(call_default_factory=True)
     match value:
         case None:
-            return "kubectl's"
+            return _NOTHING.get(section, "none")
         case bool():
             return code(str(value).lower())
         case tuple():

@@ -48,6 +48,9 @@ _UNDOCUMENTED = {
     "evidence.acquired": "One item was acquired, or could not be had; then `reason` says why.",
     "evidence.sealed": "A bundle was written and signed.",
     "access.accepted": "A person took an open row on.",
+    "note.added": "A person's words.",
+    "approval.requested": "A run waits for a person. `ceiling` is the most that a yes would allow.",
+    "lease.granted": "Until then the cut stands without anybody having to look again.",
     "report.written": "The report was written. Names and digests of its files.",
 }
 

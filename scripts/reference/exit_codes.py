@@ -14,7 +14,7 @@ from scripts.reference.text import code, document, sentence, table
 _MEANING = {
     ExitCode.OK: "Done. Also when rows are still open: a finding is not a failure. Read the verdict, not the code.",
     ExitCode.INTERNAL: "A fault in Ringfence itself (a traceback), or a question at the terminal that was aborted.",
-    ExitCode.USAGE: "The command line does not parse.",
+    ExitCode.USAGE: "The command line does not parse, or what it says cannot be written down.",
     ExitCode.REFUSED: "A guardrail, a gate or the cluster's admission said no, and nothing was changed by that step; "
     "or `doctor` found something that will not work.",
     ExitCode.NOT_FOUND: "The target, incident, row or object does not exist, or is not one that this command takes.",

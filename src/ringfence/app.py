@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ringfence.actions.canary import Options
 from ringfence.config import Config
-from ringfence.errors import TargetError, VaultError
+from ringfence.durable.port import Engine
+from ringfence.errors import ConfigError, TargetError, VaultError
 from ringfence.evidence.sealing import Sealer
 from ringfence.evidence.vault import Vault
 from ringfence.model.incident import Incident
+from ringfence.model.permission import Permission
 from ringfence.model.principal import Principal
 from ringfence.response.context import Context, Policy
 from ringfence.seal.signing import SigningKey, load_or_create
 from ringfence.store import incidents
-from ringfence.store.database import Store, open_store
+from ringfence.store.database import Store, open_store, sqlite_file
+
+if TYPE_CHECKING:
+    from ringfence.platform.kubernetes.client import Cluster
+    from ringfence.response.readiness import Site
 
 _READERS = 16
 _LOG_STREAMS = 16
@@ -26,6 +34,37 @@ _LOG_STREAMS = 16
 
 def store(config: Config) -> Store:
     return open_store(config.store.url)
+
+
+def _canary(config: Config) -> Options | None:
+    section = config.canary
+    if section.image is None:
+        return None
+    return Options(
+        image=section.image,
+        namespace=section.namespace or "",
+        pull_policy=section.image_pull_policy,
+        seconds=section.seconds,
+        destinations=section.destinations,
+    )
+
+
+def engine(config: Config, notice: Callable[[str], None]) -> Engine:
+    """The engine of the store: on SQLite in a file beside it, on Postgres in a schema beside its tables."""
+    from ringfence.durable.engine import engine_beside
+
+    return engine_beside(config.store.url, notice=notice)
+
+
+def engine_lock(config: Config) -> Path | None:
+    """The file that the process which runs the engine holds; None on Postgres, where each has its own."""
+    file = sqlite_file(config.store.url)
+    return Path(f"{file.with_suffix('')}.engine.lock") if file is not None else None
+
+
+def engine_is_exclusive(config: Config) -> bool:
+    """Whether one process at a time carries runs on: so on SQLite, where the engine has a lock."""
+    return sqlite_file(config.store.url) is not None
 
 
 def vault(config: Config) -> Vault:
@@ -56,21 +95,56 @@ def local_principal() -> Principal:
     return Principal(issuer="local", subject=getpass.getuser(), kind="local")
 
 
-@contextlib.contextmanager
-def connected(config: Config) -> Iterator[Context]:
-    """Everything that a response needs. Raises ConfigError, StoreError, NotSent, Denied."""
+def policy(config: Config) -> Policy:
+    """What the configuration decides about a response. Raises ConfigError."""
+    from ringfence.actions.registry import ACTIONS
+
+    return Policy(
+        disabled=frozenset(ACTIONS) - frozenset(enabled_actions(config)),
+        serving_floor=config.containment.serving_floor,
+        pre_cut_wait_ms=config.containment.pre_cut_wait_ms,
+        seal_max_age_seconds=config.containment.seal_max_age_seconds,
+        delete_wait_seconds=config.containment.delete_wait_seconds,
+        token_canary=config.containment.token_canary,
+        protected_namespaces=config.protected.namespaces,
+        protected_label=config.protected.label,
+        blast_radius_pods=config.guardrails.blast_radius_pods,
+        hourly_pods=config.guardrails.hourly_pods,
+        critical_reserve=config.guardrails.critical_reserve,
+        approval_minutes=config.guardrails.approval_minutes,
+        lease_minutes=config.guardrails.lease_minutes,
+        canary=_canary(config),
+        canary_always=config.canary.enabled,
+        audit_log=config.audit.log.expanduser() if config.audit.log else None,
+    )
+
+
+def reach(config: Config) -> Cluster:
+    """The cluster of the configuration; nothing is sent yet. Raises ConfigError."""
     from ringfence.platform.kubernetes.client import connect
-    from ringfence.platform.kubernetes.identity import cluster_uid, whoami
 
     kubeconfig = config.cluster.kubeconfig
-    cluster = connect(
+    return connect(
         str(kubeconfig.expanduser()) if kubeconfig else None, config.cluster.context, config.cluster.timeout_seconds
     )
+
+
+@contextlib.contextmanager
+def connected(config: Config, *, beside: Callable[[], None] = lambda: None) -> Iterator[Context]:
+    """Everything that a response needs. Raises ConfigError, StoreError, NotSent, Denied.
+
+    ``beside`` is called once everything is imported and the store is open, just before the first request: to begin
+    something that goes on while the API server answers.
+    """
+    from ringfence.platform.kubernetes.identity import cluster_uid, whoami
+
+    cluster = reach(config)
     opened = store(config)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
     logs_pool = ThreadPoolExecutor(_LOG_STREAMS, thread_name_prefix="log")
     place = vault(config)
     try:
+        beside()
         cluster_id = cluster_uid(cluster)
         yield Context(
             cluster=cluster,
@@ -79,15 +153,7 @@ def connected(config: Config) -> Iterator[Context]:
             store=opened,
             vault=place,
             sealer=functools.cache(lambda: Sealer(opened, place, signing_key(config))),
-            policy=Policy(
-                serving_floor=config.containment.serving_floor,
-                pre_cut_wait_ms=config.containment.pre_cut_wait_ms,
-                seal_max_age_seconds=config.containment.seal_max_age_seconds,
-                delete_wait_seconds=config.containment.delete_wait_seconds,
-                token_canary=config.containment.token_canary,
-                protected_namespaces=config.protected.namespaces,
-                protected_label=config.protected.label,
-            ),
+            policy=policy(config),
             pool=pool,
             logs_pool=logs_pool,
         )
@@ -109,3 +175,60 @@ def incident_here(context: Context, incident_id: str) -> Incident:
             next_step="choose its cluster: --context",
         )
     return incident
+
+
+def enabled_actions(config: Config) -> tuple[str, ...]:
+    """The actions that may be used here. Raises ConfigError for a name that is none."""
+    from ringfence.actions.registry import ACTIONS
+
+    chosen = config.actions.enabled
+    unknown = [name for name in chosen or () if name not in ACTIONS]
+    if unknown:
+        raise ConfigError(
+            f"there is no action {', '.join(map(repr, unknown))}",
+            location="actions.enabled",
+            why=f"there are {', '.join(ACTIONS)}",
+            next_step="ringfence actions list",
+        )
+    return tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
+
+
+def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
+    """Every right that these actions, the evidence and what surrounds them need, each with its reason.
+
+    Those of the network canary only where there is an image for it.
+    """
+    from ringfence.actions.canary import Canary
+    from ringfence.actions.rbac import permissions_of
+    from ringfence.actions.registry import ACTIONS
+    from ringfence.evidence.permissions import PERMISSIONS
+    from ringfence.response.permissions import READING, REHEARSAL
+
+    canary = Canary.permissions if _canary(config) is not None else ()
+    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *READING, *PERMISSIONS, *REHEARSAL))
+
+
+def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:
+    """What ``doctor`` examines. Raises ConfigError for an unknown action."""
+    from ringfence.response.readiness import Site
+
+    return Site(
+        open_store=lambda: store(config),
+        engine_lock=lambda: engine_lock(config),
+        vault=vault(config),
+        load_key=lambda: signing_key(config),
+        key=str(config.signing.key),
+        contacts=tuple(contact.role for contact in config.contacts),
+        connect=lambda: reach(config),
+        policy=policy(config),
+        actions=enabled_actions(config),
+        audit_log=config.audit.log.expanduser() if config.audit.log else None,
+        monitoring={
+            "prometheus": config.observability.prometheus_url,
+            "alertmanager": config.observability.alertmanager_url,
+            "grafana": config.observability.grafana_url,
+        },
+        namespaces=namespaces,
+        canary=_canary(config),
+        probe=probe,
+    )

@@ -7,14 +7,18 @@ be set in the environment too (``RINGFENCE_VAULT__PATH``). An unknown key is an 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ringfence.errors import ConfigError
+
+_HTTP = "^https?://[^/?#]+"
+_DESTINATION = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
 
 
 def _state_home() -> Path:
@@ -65,11 +69,78 @@ class ContainmentSection(_Section):
     token_canary: bool = True
 
 
+class GuardrailsSection(_Section):
+    """Limits that are the engine's, whatever a playbook says.
+
+    ``blast_radius_pods``: serving pods that one run may take from customers before a second person is asked.
+    ``hourly_pods``: the same over all incidents of an hour; ``critical_reserve`` of it (0 to 1) is kept for critical
+    ones, so that decoys cannot use it up. ``approval_minutes``: how long an approval may be given; then it is a no.
+    ``lease_minutes``: how long a cut stands before somebody is asked to look again; nothing reverts by itself.
+    """
+
+    blast_radius_pods: int = Field(default=10, ge=0)
+    hourly_pods: int = Field(default=60, ge=1)
+    critical_reserve: float = Field(default=0.5, ge=0, le=1)
+    approval_minutes: int = Field(default=60, ge=1, le=1440)
+    lease_minutes: int = Field(default=480, ge=1)
+
+
 class ProtectedSection(_Section):
     """What no playbook and no command may touch."""
 
     namespaces: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease", "ringfence")
     label: str = "ringfence.dev/protected"
+
+
+class ActionsSection(_Section):
+    """``enabled``: the actions that may be used here; ``rbac`` renders rights for these alone. Default: all."""
+
+    enabled: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+
+class CanarySection(_Section):
+    """The network canary: throw-away pods that try a fence on packets, with ``--canary``; ``enabled``: at every cut.
+
+    ``image`` has ``python3`` on its path; the canary needs it. ``namespace`` is where a peer of another namespace
+    starts; none: paths from and to other namespaces are not tried. ``seconds`` bounds each of its phases (four with the
+    start). ``destinations``: further addresses ``HOST:PORT`` (TCP) that are tried, eight at most.
+    """
+
+    enabled: bool = False
+    image: str | None = Field(default=None, min_length=1)
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    seconds: int = Field(default=20, ge=5, le=120)
+    destinations: tuple[str, ...] = Field(default=(), max_length=8)
+
+    @field_validator("destinations")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            found = _DESTINATION.fullmatch(one)
+            if found is None or not 0 < int(found["port"]) < 65536:
+                raise ValueError(f"{one!r} is not HOST:PORT")
+        return value
+
+    @model_validator(mode="after")
+    def _has_image(self) -> CanarySection:
+        if self.enabled and self.image is None:
+            raise ValueError("enabled needs image: name one that has python3")
+        return self
+
+
+class AuditSection(_Section):
+    """``log``: the API server's audit log (JSON lines), where this machine can read it; none: it cannot."""
+
+    log: Path | None = None
+
+
+class ObservabilitySection(_Section):
+    """Where ``doctor`` asks whether monitoring answers. None: not looked for."""
+
+    prometheus_url: str | None = Field(default=None, pattern=_HTTP)
+    alertmanager_url: str | None = Field(default=None, pattern=_HTTP)
+    grafana_url: str | None = Field(default=None, pattern=_HTTP)
 
 
 class Contact(_Section):
@@ -92,7 +163,12 @@ class Config(BaseSettings):
     vault: VaultSection = Field(default_factory=VaultSection)
     signing: SigningSection = Field(default_factory=SigningSection)
     containment: ContainmentSection = ContainmentSection()
+    guardrails: GuardrailsSection = GuardrailsSection()
     protected: ProtectedSection = ProtectedSection()
+    actions: ActionsSection = ActionsSection()
+    canary: CanarySection = CanarySection()
+    audit: AuditSection = AuditSection()
+    observability: ObservabilitySection = ObservabilitySection()
     contacts: tuple[Contact, ...] = ()
 
     @classmethod
@@ -134,7 +210,7 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2026-13-45
         raise ConfigError(
-            f"the configuration {file} is not YAML", location=str(file), why=str(error), next_step="correct the file"
+            f"the configuration {file} is not YAML", location=str(file), why=_yaml(error), next_step="correct the file"
         ) from error
     if content is None:
         return {}
@@ -146,6 +222,14 @@ def _read(file: Path) -> dict[str, Any]:
             next_step="see docs/reference/configuration.md",
         )
     return content
+
+
+def _yaml(error: Exception) -> str:
+    """What is wrong and where. The parser's own words quote the line, and that may be the database's password."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        problem = re.sub("'[^']*'", "(…)", error.problem or "it cannot be read")
+        return f"{problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return str(error)
 
 
 def _validate(content: dict[str, Any], where: str) -> Config:

@@ -16,6 +16,7 @@ from ringfence.access.facts import Facts
 from ringfence.access.statement import rows
 from ringfence.errors import PlatformError
 from ringfence.model.access import AccessPath, PathState, Verdict, verdict
+from ringfence.model.canary import CanaryPath, CanaryReport, Row, Seen
 from ringfence.model.objects import ObjectRef
 from ringfence.model.proof import Level
 from ringfence.platform.kubernetes.client import Cluster
@@ -309,3 +310,129 @@ def test_without_the_pod_the_policies_or_the_services_nothing_is_said(
     api.faults.append(Fault("GET", path, 503))
     with pytest.raises(PlatformError):
         gather()
+
+
+# --- the network canary ---------------------------------------------------------------------------------------------
+
+OPEN, SHUT, NOT_SEEN = Seen.OPEN, Seen.SHUT, Seen.NOT_SEEN
+HELD, LEAKED, UNTRIED = (OPEN, SHUT, OPEN), (OPEN, OPEN, NOT_SEEN), (SHUT, SHUT, NOT_SEEN)
+Seens = tuple[Seen, Seen, Seen]
+
+
+def tried(*paths: tuple[Row, str, Seens], **changes: Any) -> Facts:
+    """A pod that is cut as computed, and a canary's report about the same fence."""
+    found = tuple(
+        CanaryPath(row=row, way=way, control=seen[0], fenced=seen[1], again=seen[2], at=NOW) for row, way, seen in paths
+    )
+    report = CanaryReport(
+        target=ObjectRef(cluster="c", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1"),
+        canary="c1",
+        image="tools.test/python",
+        node="node-1",
+        basis="b1",
+        started_at=NOW,
+        ended_at=NOW,
+        paths=found,
+        why=changes.pop("why", "" if found else "nothing"),
+    )
+    return facts(**{"network_canary": report, "network_basis": "b1", **changes})
+
+
+def test_a_row_is_proven_when_each_path_was_shut_by_the_fence() -> None:
+    of = tried(
+        ("network.egress", "the API server", HELD),
+        ("network.ingress", "port 8080", HELD),
+        ("network.dns", "DNS at 10.96.0.10", HELD),
+    )
+    for path in ("network.egress", "network.ingress", "network.dns"):
+        assert (row(of, path).state, row(of, path).level) == (DEAD, Level.PROVEN)
+    why = row(of, "network.egress").why
+    assert "the API server" in why
+    assert "node-1, 2026-11-23T03:00:00Z" in why
+
+
+def test_a_row_of_which_nothing_was_shown_stays_unseen() -> None:
+    of = tried(("network.egress", "x", HELD), ("network.ingress", "port 8080", UNTRIED))
+    assert (row(of, "network.ingress").state, row(of, "network.ingress").level) == (UNSEEN, Level.COMPUTED)
+    assert "port 8080 (not open without the fence either)" in row(of, "network.ingress").why
+    assert row(of, "network.dns").state is UNSEEN, "no path of it was tried"
+
+
+def test_what_could_not_be_tried_is_said_beside_what_was() -> None:
+    of = tried(("network.egress", "the API server", HELD), ("network.egress", "Service loans", UNTRIED))
+    assert row(of, "network.egress").state is DEAD
+    assert "could not be tried: Service loans" in row(of, "network.egress").why
+
+
+def test_one_path_that_got_through_keeps_its_row_alive_and_is_named() -> None:
+    of = tried(("network.egress", "the API server", HELD), ("network.egress", "10.0.0.9:443", LEAKED))
+    found = row(of, "network.egress")
+    assert (found.state, found.level) == (ALIVE, Level.OBSERVED)
+    assert "10.0.0.9:443" in found.why
+    assert "the API server" not in found.why
+    assert verdict(rows(of)) is Verdict.NOT_CONTAINED
+
+
+def test_names_that_get_out_are_a_way_out_too() -> None:
+    of = tried(("network.egress", "the API server", HELD), ("network.dns", "DNS at 169.254.20.10", LEAKED))
+    assert (row(of, "network.egress").state, row(of, "network.dns").state) == (ALIVE, ALIVE)
+    assert row(of, "network.ingress").state is UNSEEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"network_basis": "b2"}, "changed since"),
+        ({"why": "the canary could not be started"}, "could not be started"),
+    ],
+)
+def test_a_report_of_another_fence_or_one_that_failed_shows_nothing(changes: Json, words: str) -> None:
+    for seen in (HELD, LEAKED):
+        found = row(tried(("network.egress", "x", seen), **changes), "network.egress")
+        assert (found.state, found.level) == (UNSEEN, Level.COMPUTED)
+        assert words in found.why
+
+
+def test_no_canary_outvotes_a_policy_that_opens() -> None:
+    of = tried(
+        ("network.egress", "x", HELD),
+        ("network.dns", "y", HELD),
+        isolation=isolated_by("default-deny", "allow-dns"),
+    )
+    assert row(of, "network.egress").state is ALIVE
+    assert row(of, "network.dns").state is ALIVE
+
+
+def test_many_paths_are_counted() -> None:
+    of = tried(*(("network.egress", f"way {number}", HELD) for number in range(9)))
+    assert "each of 9 paths" in row(of, "network.egress").why
+    assert "and 4 more" in row(of, "network.egress").why
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (
+            lambda api: api.add(
+                NETWORK_POLICY, "bank", "elsewhere", {"spec": {"podSelector": {"matchLabels": {"a": "b"}}}}
+            ),
+            True,
+        ),
+        (lambda api: api.add(NETWORK_POLICY, "bank", "here", {"spec": {"podSelector": {}}}), False),
+        (lambda api: api.objects.pop(("/apis/networking.k8s.io/v1", "networkpolicies", "bank", "default-deny")), False),
+        (lambda api: api.objects["/api/v1", "pods", "bank", "cards-1"]["metadata"]["labels"].update(x="y"), False),
+        (lambda api: api.objects["/api/v1", "pods", "bank", "cards-1"]["spec"].update(nodeName="node-2"), False),
+    ],
+)
+def test_the_basis_is_what_the_fence_stands_on(
+    gather: Gather, api: Simulator, change: Callable[[Simulator], object], same: bool
+) -> None:
+    before = gather().network_basis
+    assert before
+    change(api)
+    assert (gather().network_basis == before) is same
+
+
+def test_a_pod_that_is_gone_has_no_basis(gather: Gather, api: Simulator) -> None:
+    del api.objects["/api/v1", "pods", "bank", "cards-1"]
+    assert gather().network_basis == ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ringfence.errors import (
     Unanswered,
     VaultError,
 )
-from ringfence.evidence.acquire import Acquirer, What
+from ringfence.evidence.acquire import LIMITS, Acquirer, StreamLimits, What
 from ringfence.evidence.collect import collect
 from ringfence.evidence.logs import LogCapture
 from ringfence.evidence.sealing import shortfall, stored_blob
@@ -122,12 +124,14 @@ def test_a_stream_says_when_it_is_open_also_when_it_will_never_be(acquirer: Acqu
     def stream() -> Iterator[list[bytes]]:
         yield [b"x"]
 
-    assert acquirer.stream(LOG, stream, on_open=opened.set).result is Collected.COLLECTED
+    (item,) = acquirer.stream(LOG, stream, on_open=opened.set)
+    assert item.result is Collected.COLLECTED
     assert opened.is_set()
 
     opened.clear()
     refused = contextmanager(failing(problem(Invalid, 400), first=()))
-    assert acquirer.stream(LOG, refused, on_open=opened.set).result is Collected.ABSENT
+    (item,) = acquirer.stream(LOG, refused, on_open=opened.set)
+    assert item.result is Collected.ABSENT
     assert opened.is_set()
 
 
@@ -158,10 +162,14 @@ def test_the_vault_is_its_owners_alone_and_bundles_never_share_a_name(tmp_path: 
 # --- logs -----------------------------------------------------------------------------------------------------------
 
 
-def capture(acquirer: Acquirer, pool: ThreadPoolExecutor, name: str = "cards-1") -> dict[str, EvidenceItem]:
-    logs = LogCapture(acquirer, read_pod(acquirer.cluster, "bank", name)[0], pool)
+def capture(
+    acquirer: Acquirer, pool: ThreadPoolExecutor, name: str = "cards-1", limits: StreamLimits = LIMITS
+) -> dict[str, EvidenceItem]:
+    logs = LogCapture(acquirer, read_pod(acquirer.cluster, "bank", name)[0], pool, limits)
     logs.wait_opened(2)
-    return {item.id: item for item in logs.finish()}
+    items = logs.finish()
+    assert len({item.id for item in items}) == len(items)
+    return {item.id: item for item in items}
 
 
 def test_current_later_and_previous_logs_of_a_running_container(
@@ -233,6 +241,117 @@ def test_a_slow_log_does_not_hold_up_the_cut(
     finally:
         slow.set()
     assert {item.id for item in logs.finish()} >= {"logs/cards/current"}
+
+
+def test_of_a_log_that_breaks_off_the_beginning_is_kept_and_the_gate_stays_shut(
+    acquirer: Acquirer, blobs: BlobFolder, wire: Wire, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    api.logs["cards-1", "cards", False] = ODD
+    wire.responder = lambda request: (
+        replace(api(request), sends=70_001) if request.query.keys() == {"container", "timestamps"} else api(request)
+    )
+    items = capture(acquirer, pool)
+    whole, part = items["logs/cards/current"], items["logs/cards/current.partial"]
+    assert (whole.result, whole.required, whole.blob) == (Collected.FAILED, True, None)
+    assert "broke off" in whole.reason
+    assert "70001 bytes" in whole.reason
+    assert part.id in whole.reason
+    assert (part.result, part.required) == (Collected.COLLECTED, False)
+    assert "broke off" in part.reason
+    assert raw(blobs, part) == ODD[:70_001], "to the last byte that came"
+    assert items["logs/cards/after-cut"].result is Collected.COLLECTED, "one stream that breaks stops no other"
+    pod = acquirer.read(WHAT, lambda: (b"x",))
+    assert [why.split(":")[0] for why in shortfall([pod, *items.values()])] == ["logs/cards/current"]
+
+
+def test_a_log_of_which_nothing_came_leaves_nothing_behind(
+    acquirer: Acquirer, blobs: BlobFolder, wire: Wire, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    def respond(request: Any) -> Answer:
+        answer = api(request)
+        return Answer(200, answer.body, sends=0) if request.path.endswith("/log") else answer
+
+    wire.responder = respond
+    items = capture(acquirer, pool)
+    assert {name for name in items if name.endswith(".partial")} == set()
+    assert {item.result for item in items.values()} == {Collected.FAILED}
+    assert list(blobs.path.iterdir()) == []
+
+
+def test_a_log_beyond_the_limit_is_cut_and_says_whose_limit_it_was(
+    acquirer: Acquirer, blobs: BlobFolder, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    api.logs["cards-1", "cards", False] = ODD
+    items = capture(acquirer, pool, limits=StreamLimits(max_bytes=100_000))
+    whole, part = items["logs/cards/current"], items["logs/cards/current.partial"]
+    assert raw(blobs, part) == ODD[:100_000]
+    assert whole.result is Collected.FAILED
+    assert "Ringfence's own limit of 100000 bytes" in whole.reason
+    assert any(why.startswith("logs/cards/current: failed") for why in shortfall(items.values()))
+
+
+def test_a_log_that_is_as_long_as_the_limit_is_whole(
+    acquirer: Acquirer, blobs: BlobFolder, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    api.logs["cards-1", "cards", False] = ODD
+    items = capture(acquirer, pool, limits=StreamLimits(max_bytes=len(ODD)))
+    assert raw(blobs, items["logs/cards/current"]) == ODD
+
+
+def test_a_log_that_never_ends_is_cut_by_the_clock(acquirer: Acquirer, blobs: BlobFolder) -> None:
+    @contextmanager
+    def endless() -> Iterator[Iterator[bytes]]:
+        def tick() -> Iterator[bytes]:
+            while True:
+                yield b"tick\n"
+
+        yield tick()
+
+    whole, part = acquirer.stream(LOG, endless, limits=StreamLimits(max_seconds=0.05))
+    assert "limit of 0.05 s" in whole.reason
+    assert raw(blobs, part).startswith(b"tick\ntick\n")
+
+
+def test_names_of_containers_that_are_no_names_stop_neither_logs_nor_seal(
+    acquirer: Acquirer, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    body = pod_body()
+    names = ["../x", "a/previous", "\x1b[2J", "ü" * 500, "cards"]
+    body["spec"]["containers"] = [{"name": name} for name in names]
+    body["status"]["containerStatuses"] = [{"name": name, "state": {"running": {}}} for name in names]
+    add_pod(api, "odd", body)
+    items = capture(acquirer, pool, "odd")
+    assert len(items) == 3 * len(names)
+    for item in items.values():
+        assert re.fullmatch(r"logs/[!-.0-~]{1,200}/(current|after-cut|previous)", item.id)
+        assert not item.id.endswith("/previous") or item.result is Collected.ABSENT
+
+
+@pytest.mark.parametrize("kind", ["No Name", "\x1b[2J", "ü", "x" * 400, ""])
+def test_the_kind_of_an_owner_that_anybody_may_write_stops_no_seal(
+    acquirer: Acquirer, api: Simulator, pool: ThreadPoolExecutor, kind: str
+) -> None:
+    owner = {"apiVersion": "evil/v1", "kind": kind, "name": "x" * 70_000, "uid": "u", "controller": True}
+    add_pod(api, "owned", ownerReferences=[owner])
+    pod, reading = read_pod(acquirer.cluster, "bank", "owned")
+    around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
+    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool)
+    (found,) = [item for item in items if item.id.startswith("owners/")]
+    assert found.result is Collected.FAILED
+    assert re.fullmatch("[!-~]{1,256}", found.id)
+    assert re.fullmatch("[!-~]{1,256}", found.kind)
+    assert len(found.source) < 9000
+
+
+def test_an_owner_of_a_name_that_no_object_can_have_does_not_stop_the_response(
+    acquirer: Acquirer, api: Simulator, pool: ThreadPoolExecutor
+) -> None:
+    for name in ("..", "x" * 70_000):
+        owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u", "controller": True}
+        add_pod(api, "owned", ownerReferences=[owner])
+        pod, reading = read_pod(acquirer.cluster, "bank", "owned")
+        (found,) = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool).owners
+        assert "no object can have such a name" in found.why
 
 
 # --- everything else ------------------------------------------------------------------------------------------------

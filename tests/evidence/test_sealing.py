@@ -136,7 +136,7 @@ def real_items(cluster: Cluster, vault: Vault, incident: Incident) -> Callable[[
 def test_a_bundle_verifies_with_the_public_key_alone(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]]
 ) -> None:
-    seal = sealer.seal(incident, TARGET, real_items(), actor=WHO.id)
+    seal = sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a")
     verified = verify_bundle(Path(seal.path), sealer.key.public_key)
     assert (verified.sha256, verified.key_id) == (seal.bundle_sha256, seal.key_id)
     assert verified.predicate.incident == incident.id
@@ -154,7 +154,7 @@ def test_a_seal_is_on_the_timeline_and_in_the_store(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]], fresh_store: Store
 ) -> None:
     items = real_items()
-    seal = sealer.seal(incident, TARGET, items, actor=WHO.id)
+    seal = sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     with fresh_store.read() as session:
         assert evidence.seals(session, incident.id) == (seal,)
         assert set(evidence.items(session, incident.id, 1)) == set(items)
@@ -165,8 +165,9 @@ def test_a_seal_is_on_the_timeline_and_in_the_store(
 def test_a_second_seal_is_another_bundle_with_the_whole_chains(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]], fresh_store: Store
 ) -> None:
-    first = sealer.seal(incident, TARGET, real_items(), actor=WHO.id)
-    second = sealer.seal(incident, TARGET, real_items(), actor=WHO.id)
+    first = sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a")
+    assert sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a") == first, "asked for again by the same"
+    second = sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="b")
     assert (first.id, second.id) == (f"{incident.id}/seal/1", f"{incident.id}/seal/2")
     assert first.path != second.path
     before, after = (verify_bundle(Path(seal.path), sealer.key.public_key).predicate for seal in (first, second))
@@ -182,7 +183,7 @@ def test_a_second_seal_is_another_bundle_with_the_whole_chains(
 def test_custody_goes_on_after_the_seal(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]], fresh_store: Store
 ) -> None:
-    seal = sealer.seal(incident, TARGET, real_items(), actor=WHO.id)
+    seal = sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a")
     with fresh_store.write() as session:
         fact = (custody.Action.EXPORT, seal.id, "to legal", seal.bundle_sha256)
         append_custody(session, incident.id, [fact], actor=WHO.id, now=NOW)
@@ -195,7 +196,7 @@ def test_an_incomplete_capture_is_sealed_and_says_so(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]]
 ) -> None:
     items = [*real_items(), item("logs/side/current", Collected.DENIED)]
-    seal = sealer.seal(incident, TARGET, items, actor=WHO.id)
+    seal = sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     assert not seal.complete
     assert "logs/side/current: denied" in seal.why_incomplete
     verify_bundle(Path(seal.path), sealer.key.public_key)
@@ -210,13 +211,13 @@ def test_a_blob_that_was_changed_in_the_vault_is_never_sealed(
     path.chmod(0o600)
     path.write_bytes(b"\x00" * items[0].blob.stored_size)
     with pytest.raises(Tampered, match="pod"):
-        sealer.seal(incident, TARGET, items, actor=WHO.id)
+        sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     with fresh_store.read() as session:
         assert evidence.seals(session, incident.id) == ()
     assert not list(path.parent.parent.glob("*.tar"))
 
 
-def test_a_seal_that_failed_gives_its_number_to_the_next(
+def test_a_seal_that_failed_is_made_under_its_number_when_it_is_asked_for_again(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]], vault: Vault
 ) -> None:
     items = real_items()
@@ -224,9 +225,9 @@ def test_a_seal_that_failed_gives_its_number_to_the_next(
     kept = gone.read_bytes()
     gone.unlink()
     with pytest.raises(VaultError):
-        sealer.seal(incident, TARGET, items, actor=WHO.id)
+        sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     gone.write_bytes(kept)
-    seal: Seal = sealer.seal(incident, TARGET, items, actor=WHO.id)
+    seal: Seal = sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     assert seal.id == f"{incident.id}/seal/1"
     verify_bundle(Path(seal.path), sealer.key.public_key)
 
@@ -235,4 +236,4 @@ def test_a_value_that_the_format_does_not_know_is_an_error_of_ours(
     sealer: Sealer, incident: Incident, real_items: Callable[[], list[EvidenceItem]]
 ) -> None:
     with pytest.raises(EvidenceError, match="cannot be sealed"):
-        sealer.seal(incident, TARGET, [*real_items(), item("x" * 300, Collected.FAILED)], actor=WHO.id)
+        sealer.seal(incident, TARGET, [*real_items(), item("x" * 300, Collected.FAILED)], actor=WHO.id, key="a")

@@ -8,9 +8,15 @@ from typing import Any
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.timeline import Event
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.response.contain import Containment, Request, contain
+from ringfence.response import verbs
+from ringfence.response.conduct import Conductor
 from ringfence.response.context import Context
-from ringfence.store import journal, timeline
+from ringfence.response.live import Live
+from ringfence.response.orders import Found
+from ringfence.response.seek import seek
+from ringfence.response.verbs import Result, Wish
+from ringfence.store import incidents, journal, timeline
+from tests.response.inline_engine import InlineEngine
 from tests.simulator import Simulator
 
 Json = dict[str, Any]
@@ -21,16 +27,38 @@ def no(_question: str) -> bool:
     return False
 
 
+def conductor(context: Context, **live: Any) -> Conductor:
+    return Conductor(context, InlineEngine(), Live(**live))
+
+
+def found(context: Context, *specs: str, **more: Any) -> tuple[Found, ...]:
+    options = {"namespace": "bank", "image": "", "siblings": False, "playbook": verbs.COMPROMISED, **more}
+    return seek(context, specs, **options)[0]
+
+
 def contained(
     context: Context,
-    name: str = "cards-1",
-    *,
+    *names: str,
     accept_outage: bool = False,
     ask: Callable[[str], bool] = no,
     on_cut: Callable[..., None] = lambda *_: None,
-) -> Containment:
-    request = Request("bank", name, "suspicious egress", "contain", accept_outage)
-    return contain(context, request, ask=ask, on_cut=on_cut)
+    **wish: Any,
+) -> Result:
+    wanted = Wish(reason="suspicious egress", command="contain", accept_outage=accept_outage, **wish)
+    pods = found(context, *(names or ("cards-1",)))
+    return verbs.contain(context, conductor(context, ask=ask, on_cut=on_cut), pods, wanted)
+
+
+def eradicated(context: Context, incident_id: str = "INC-1", *, break_glass: str = "") -> Result:
+    with context.store.read() as session:
+        incident = incidents.get(session, incident_id)
+    return verbs.eradicate(context, conductor(context), incident, Wish(command="eradicate", break_glass=break_glass))
+
+
+def released(context: Context, incident_id: str = "INC-1") -> Result:
+    with context.store.read() as session:
+        incident = incidents.get(session, incident_id)
+    return verbs.release(context, conductor(context), incident, Wish(command="release"))
 
 
 def events(context: Context, incident: str = "INC-1") -> list[Event]:

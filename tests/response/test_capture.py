@@ -18,6 +18,6 @@ def test_another_pod_of_the_suspects_name_is_not_sealed_as_the_suspect(context: 
         before = evidence.seals(session, "INC-1")
     gone = incident.target.model_copy(update={"uid": "uid-of-the-one-before"})
     with pytest.raises(TargetError, match="another pod has its name"):
-        recapture(context, incident, gone)
+        recapture(context, incident, gone, key="again")
     with context.store.read() as session:
         assert evidence.seals(session, "INC-1") == before

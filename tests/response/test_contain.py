@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from ringfence.actions.base import Settings
 from ringfence.actions.network import Quarantine
-from ringfence.errors import ConfigError, Denied, Guarded, StoreError, TargetError, VaultError
+from ringfence.errors import ConfigError, Guarded, StoreError, TargetError, VaultError
 from ringfence.evidence.sealing import Sealer
 from ringfence.evidence.vault import Vault
 from ringfence.model.access import PathState, Verdict, verdict
@@ -23,23 +24,25 @@ from ringfence.model.timeline import ChangeIntended, GlassBroken, PlanMade
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD, REPLICA_SET
 from ringfence.platform.kubernetes.surroundings import read_pod, read_surroundings, reference
 from ringfence.response import steps
-from ringfence.response.contain import Containment, Request, plan_only
 from ringfence.response.context import Context
+from ringfence.response.preview import preview
+from ringfence.response.verbs import Result
 from ringfence.seal.signing import load_or_create
 from ringfence.seal.verify import verify_bundle
-from ringfence.store import incidents, journal
+from ringfence.store import incidents, journal, runs
 from tests.response.steps_of import (
     FENCE_KEY,
     changes,
     contained,
     deny_policies,
     events,
+    found,
     is_fenced,
     labels,
     policy,
     types,
 )
-from tests.simulator import Fault, Simulator, owner_reference
+from tests.simulator import Fault, Simulator
 from tests.small_bank import POLICIES, add_pod, pod_body
 from tests.wire import Answer, Wire
 from tests.wire import Request as HttpRequest
@@ -47,7 +50,7 @@ from tests.wire import Request as HttpRequest
 WithPolicy = Callable[..., Context]
 
 
-def state_of(result: Containment, path: str) -> PathState:
+def state_of(result: Result, path: str) -> PathState:
     return next(row.state for row in result.statement.rows if row.path == path)
 
 
@@ -60,22 +63,26 @@ def broken_vault(context: Context, tmp_path: Path) -> Context:
 
 
 def test_the_pod_is_cut_sealed_and_not_called_contained(context: Context, api: Simulator, signing_key: Any) -> None:
-    cuts: list[float] = []
-    result = contained(context, on_cut=lambda _incident, seconds: cuts.append(seconds))
+    cuts: list[str] = []
+    result = contained(context, on_cut=lambda incident: cuts.append(incident.id))
     assert result.outcome == Applied()
     assert is_fenced(api)
-    assert cuts == [result.seconds_to_cut]
+    assert cuts == ["INC-1"]
     assert verdict(result.statement.rows) is Verdict.NOT_FULLY_CONTAINED
-    assert result.seal is not None
-    assert result.seal.complete
-    verify_bundle(Path(result.seal.path), signing_key.public_key)
+    (seal,) = result.seals
+    assert seal.complete
+    verify_bundle(Path(seal.path), signing_key.public_key)
 
 
 def test_the_cut_comes_before_the_evidence(context: Context) -> None:
     contained(context)
     order = types(context)
     assert order.index("step.finished") < order.index("evidence.acquired") < order.index("evidence.sealed")
-    assert order[:3] == ["incident.declared", "plan.made", "capture.opened"]
+    assert [name for name in order if not name.startswith(("run.", "lease."))][:3] == [
+        "incident.declared",
+        "plan.made",
+        "capture.opened",
+    ]
 
 
 def test_intent_and_prior_state_are_on_disk_before_the_request_leaves(
@@ -127,8 +134,8 @@ def test_a_pod_with_numbers_that_json_cannot_hash_is_cut_all_the_same(context: C
 
 
 def test_planning_alone_leaves_nothing_anywhere(context: Context, api: Simulator) -> None:
-    plan = plan_only(context, Request("bank", "cards-1", "", "contain --dry-run", False))
-    assert isinstance(plan, Plan)
+    (shown,) = preview(context, found(context, "cards-1"), shape="auto")
+    assert isinstance(shown.plan, Plan)
     assert api.writes == []
     with context.store.read() as session:
         assert incidents.newest_first(session) == ()
@@ -139,25 +146,39 @@ def test_planning_alone_leaves_nothing_anywhere(context: Context, api: Simulator
 
 
 def test_a_vault_that_cannot_be_written_does_not_stop_the_cut(context: Context, api: Simulator, tmp_path: Path) -> None:
-    cuts: list[float] = []
+    cuts: list[str] = []
     broken = broken_vault(context, tmp_path)
-    result = contained(broken, on_cut=lambda _incident, seconds: cuts.append(seconds))
+    result = contained(broken, on_cut=lambda incident: cuts.append(incident.id))
     assert (result.outcome, len(cuts), is_fenced(api)) == (Applied(), 1, True)
-    assert result.seal is None
+    assert result.seals == ()
     assert "no-folder" in result.evidence_problem
     assert result.statement.rows, "and what is still open is said"
 
 
-@pytest.mark.parametrize(
-    "error", [ConfigError("others can read the key", location="key"), VaultError("full"), StoreError("x")]
-)
+@pytest.mark.parametrize("error", [ConfigError("others can read the key", location="key"), VaultError("full")])
 def test_a_seal_that_fails_does_not_hide_the_cut(context: Context, api: Simulator, error: Exception) -> None:
     def sealer() -> Sealer:
         raise error
 
     result = contained(replace(context, sealer=sealer))
-    assert (result.outcome, result.seal) == (Applied(), None)
+    assert (result.outcome, result.seals) == (Applied(), ())
     assert str(error) in result.evidence_problem
+
+
+def test_a_store_that_fails_while_sealing_stops_the_run_which_can_be_resumed(context: Context, api: Simulator) -> None:
+    """Written down as a failed step, the seal would never be made when there is room again."""
+
+    def sealer() -> Sealer:
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        contained(replace(context, sealer=sealer))
+    assert is_fenced(api)
+    with context.store.read() as session:
+        left = runs.unfinished(session)
+        assert [(run.id, [step.step for step in runs.steps(session, run.id)]) for run in left] == [
+            ("INC-1/run/1", ["cut"])
+        ]
 
 
 def test_a_key_that_others_can_read_does_not_hide_the_cut(context: Context, tmp_path: Path) -> None:
@@ -178,8 +199,7 @@ def test_logs_that_do_not_come_delay_the_cut_by_no_more_than_the_configured_wait
     (opened,) = [event for event in events(with_policy()) if event.type == "capture.opened"]
     assert (opened.streams, opened.opened) == (1, 0)
     assert opened.waited_ms < 4000, "the cut did not wait for the log"
-    assert result.seal is not None
-    assert result.seal.complete, "the log is waited for after the cut"
+    assert result.seals[0].complete, "the log is waited for after the cut"
 
 
 def test_a_policy_that_cannot_be_excluded_leaves_the_pod_cut_from_the_rest_and_the_step_not_done(
@@ -188,16 +208,16 @@ def test_a_policy_that_cannot_be_excluded_leaves_the_pod_cut_from_the_rest_and_t
     api.faults.append(
         Fault("PATCH", "/networkpolicies/allow-dns", 403, 'admission webhook "gitops" denied the request')
     )
-    cuts: list[float] = []
-    result = contained(context, on_cut=lambda _incident, seconds: cuts.append(seconds))
+    cuts: list[str] = []
+    result = contained(context, on_cut=lambda incident: cuts.append(incident.id))
     assert is_fenced(api), "the rest of the cut does not wait"
     assert isinstance(result.outcome, Failed)
     assert result.outcome.problem.code == "partly"
     assert "gitops" in result.outcome.problem.why
-    assert (result.seconds_to_cut, cuts) == (None, [])
+    assert cuts == []
     assert state_of(result, "network.dns") is PathState.ALIVE
     assert verdict(result.statement.rows) is Verdict.NOT_CONTAINED
-    assert result.seal is not None
+    assert result.seals
 
 
 # --- what does stop it ----------------------------------------------------------------------------------------------
@@ -209,9 +229,8 @@ def test_without_the_deny_the_pod_is_not_relabelled(context: Context, api: Simul
     result = contained(context)
     assert isinstance(result.outcome, Failed)
     assert not is_fenced(api)
-    assert set(changes(context)) == {"contain/1:deny-all"}, "nothing after it was sent"
-    assert result.seconds_to_cut is None
-    assert result.seal is not None, "the evidence is taken all the same"
+    assert set(changes(context)) == {"cut/1:deny-all"}, "nothing after it was sent"
+    assert result.seals, "the evidence is taken all the same"
 
 
 def test_a_protected_pod_is_not_touched_and_no_incident_is_declared(with_policy: WithPolicy, api: Simulator) -> None:
@@ -235,13 +254,13 @@ def test_a_workloads_name_leads_to_its_pods(context: Context, api: Simulator) ->
         contained(context, "cards-6b7f")
 
 
-def test_a_pod_that_cannot_be_detached_is_sealed_without_a_cut(context: Context, api: Simulator) -> None:
-    owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "ledger", "uid": "o1"}}
-    add_pod(api, "ledger-0", labels={"app": "ledger"}, ownerReferences=[owner_reference(owner)])
+def test_a_pod_that_cannot_be_cut_is_sealed_without_a_cut(context: Context, api: Simulator) -> None:
+    body = pod_body()
+    body["spec"]["hostNetwork"] = True
+    add_pod(api, "ledger-0", body, labels={"app": "ledger"})
     result = contained(context, "ledger-0")
     assert isinstance(result.outcome, Refused)
-    assert (result.plan, result.seconds_to_cut) == (None, None)
-    assert result.seal is not None
+    assert result.seals
     assert "refusal" in types(context)
     assert api.writes == []
     assert verdict(result.statement.rows) is Verdict.NOT_CONTAINED
@@ -253,6 +272,7 @@ def test_a_pod_that_cannot_be_detached_is_sealed_without_a_cut(context: Context,
 def alone(api: Simulator) -> None:
     """cards-1 is the only one that serves."""
     del api.objects["/api/v1", "pods", "bank", "cards-2"]
+    api.objects["/apis/apps/v1", "deployments", "bank", "cards"]["spec"]["replicas"] = 1
     api.objects["/apis/apps/v1", "replicasets", "bank", "cards-6b7f"]["spec"]["replicas"] = 1
     api.add(REPLICA_SET, "bank", "idle", {"spec": {"replicas": 0, "selector": {"matchLabels": {"app": "idle"}}}})
 
@@ -272,7 +292,7 @@ def test_customers_who_would_fall_below_the_floor_are_asked_for_and_no_means_no(
     assert isinstance(result.outcome, Refused)
     assert "--accept-outage" in result.outcome.next_step
     assert not is_fenced(api)
-    assert result.seal is not None
+    assert result.seals
     assert "refusal" in types(context)
 
 
@@ -305,8 +325,7 @@ def test_a_second_contain_joins_the_incident_and_changes_nothing(context: Contex
     assert steps.is_done(second.outcome)
     assert {key: json.dumps(obj) for key, obj in api.objects.items()} == state
     assert (labels(api)[FENCE_KEY], len(deny_policies(api))) == (first.incident.fence, 1)
-    assert second.seal is not None
-    assert second.seal.id.endswith("/seal/2")
+    assert second.seals[0].id.endswith("/seal/2")
 
 
 def test_the_statement_remembers_the_pod_as_it_was_found(context: Context) -> None:
@@ -344,12 +363,11 @@ def test_an_outcome_that_stays_unknown_is_not_called_done_and_is_settled_later(
     api.faults.append(Fault("PATCH", "/pods/cards-1", lost=True, times=1))
     first = contained(context)
     assert isinstance(first.outcome, Unknown)
-    assert first.seconds_to_cut is None
     wire.responder = api
     with context.store.read() as session:
         incident = incidents.get(session, "INC-1")
     steps.reconcile(context, incident)
-    assert isinstance(changes(context)["contain/1:detach"].outcome, Already)
+    assert isinstance(changes(context)["cut/1:detach"].outcome, Already)
 
 
 def crash_after_intent(context: Context, api: Simulator, *, sent: bool) -> None:
@@ -367,7 +385,7 @@ def crash_after_intent(context: Context, api: Simulator, *, sent: bool) -> None:
             command="contain",
             now=reading.ended_at,
         )
-    action = Quarantine(context.cluster, fence="f00d", serving_floor=1)
+    action = Quarantine(context.cluster, Settings("f00d", 1))
     around = read_surroundings(context.cluster, "cluster-1", pod, reading, context.pool)
     plan = action.plan(incident.target, around)
     assert isinstance(plan, Plan)
@@ -376,7 +394,7 @@ def crash_after_intent(context: Context, api: Simulator, *, sent: bool) -> None:
             record = journal.intend(
                 session,
                 incident=incident.id,
-                step="contain/1",
+                step="cut/1",
                 action=action.name,
                 ordinal=ordinal,
                 change=change,
@@ -397,12 +415,12 @@ def test_a_crash_between_intent_and_result_is_settled_by_live_state(
     assert steps.is_done(result.outcome)
     journalled = changes(context)
     for name in ("deny-all", "exclude-allow-dns", "detach"):
-        outcome = journalled[f"contain/1:{name}"].outcome
+        outcome = journalled[f"cut/1:{name}"].outcome
         assert isinstance(outcome, Already if sent else Failed), name
     assert all(record.outcome is not None for record in journalled.values())
     assert is_fenced(api)
     assert len(deny_policies(api)) == 1
-    prior = journalled["contain/1:exclude-allow-dns"].change.prior
+    prior = journalled["cut/1:exclude-allow-dns"].change.prior
     assert prior is not None
     assert prior["spec"] == POLICIES["allow-dns"], "the first prior state is the one that counts"
 
@@ -412,9 +430,9 @@ def test_a_change_of_a_former_attempt_is_looked_up_and_not_sent_again(context: C
     writes = len(api.writes)
     with context.store.read() as session:
         incident = incidents.get(session, "INC-1")
-    record = changes(context)["contain/1:deny-all"]
-    action = Quarantine(context.cluster, fence="f00d", serving_floor=1)
-    again = steps.apply_change(context, incident, "contain/1", action, 0, record.change)
+    record = changes(context)["cut/1:deny-all"]
+    action = Quarantine(context.cluster, Settings("f00d", 1))
+    again = steps.apply_change(context, incident, "cut/1", action, 0, record.change)
     assert isinstance(again.outcome, Already)
     assert len(api.writes) == writes
 
@@ -429,17 +447,18 @@ def test_the_incident_is_containing_whatever_became_of_the_step(context: Context
 def test_a_right_that_is_missing_is_said_before_anything_is_changed(context: Context, api: Simulator) -> None:
     message = 'networkpolicies is forbidden: User "alice" cannot create resource "networkpolicies" in API group'
     api.faults.append(Fault("POST", "/networkpolicies", 403, message, dry=None))
-    with pytest.raises(Denied, match="cannot create"):
-        contained(context)
+    refused = contained(context).outcome
+    assert isinstance(refused, Failed)
+    assert (refused.problem.code, "cannot create" in str(refused.problem)) == ("denied", True)
     assert (api.writes, is_fenced(api), changes(context)) == ([], False, {})
 
 
 def test_the_plan_that_is_recorded_is_the_one_that_is_carried_out(context: Context) -> None:
     result = contained(context)
     (made,) = [event for event in events(context) if isinstance(event, PlanMade)]
-    assert result.plan is not None
-    assert made.plan_sha256 == result.plan.sha256()
-    assert len(made.changes) == len(result.plan.changes)
+    (step,) = [step for step in result.steps if step.action == made.action]
+    assert (made.step, step.outcome) == ("cut/1", result.outcome)
+    assert list(made.changes) == [record.change.effect for record in changes(context).values()]
     assert not any(isinstance(event, GlassBroken) for event in events(context))
 
 

@@ -18,11 +18,21 @@ from ringfence.model.timeline import CanaryTried, GlassBroken, Refusal
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.response import steps
 from ringfence.response.context import Context
-from ringfence.response.ending import Ending, eradicate, release
+from ringfence.response.verbs import Result
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.verify import verify_bundle
 from ringfence.store import evidence, incidents, journal, tables
-from tests.response.steps_of import changes, contained, deny_policies, events, is_fenced, policy, types
+from tests.response.steps_of import (
+    changes,
+    contained,
+    deny_policies,
+    eradicated,
+    events,
+    is_fenced,
+    policy,
+    released,
+    types,
+)
 from tests.simulator import Fault, Simulator
 from tests.small_bank import POLICIES, add_pod, pod_body
 
@@ -37,12 +47,16 @@ def incident(context: Context, incident_id: str = "INC-1") -> Incident:
         return incidents.get(session, incident_id)
 
 
-def end(context: Context, incident_id: str = "INC-1", *, break_glass: str | None = None) -> Ending:
-    return eradicate(context, incident(context, incident_id), break_glass=break_glass, say=lambda _: None)
+def end(context: Context, incident_id: str = "INC-1", *, break_glass: str = "") -> Result:
+    return eradicated(context, incident_id, break_glass=break_glass)
 
 
-def let_go(context: Context, incident_id: str = "INC-1") -> Ending:
-    return release(context, incident(context, incident_id), say=lambda _: None)
+def let_go(context: Context, incident_id: str = "INC-1") -> Result:
+    return released(context, incident_id)
+
+
+def fence_down(ending: Result) -> bool:
+    return ending.done("fence.lift")
 
 
 def lives(api: Simulator, name: str = "cards-1") -> bool:
@@ -52,7 +66,7 @@ def lives(api: Simulator, name: str = "cards-1") -> bool:
 def unsealed(context: Context, tmp_path: Path) -> None:
     """Contain with a vault that cannot be written: the pod is cut, and nothing is sealed."""
     (tmp_path / "no-folder").write_text("")
-    assert contained(replace(context, vault=Vault(tmp_path / "no-folder"))).seal is None
+    assert contained(replace(context, vault=Vault(tmp_path / "no-folder"))).seals == ()
 
 
 # --- the gate -------------------------------------------------------------------------------------------------------
@@ -66,8 +80,8 @@ def test_a_sealed_pod_is_deleted_and_the_fence_comes_down(context: Context, api:
     assert ending.proof.level is Level.OBSERVED
     assert not lives(api)
     assert (deny_policies(api), policy(api, "allow-dns")) == ([], POLICIES["allow-dns"])
-    assert ending.fence_down
-    assert incident(context).state is State.ERADICATED
+    assert fence_down(ending)
+    assert incident(context).state is State.RECOVERING
     rows = {row.path: row for row in ending.statement.rows}
     assert {rows[path].state for path in ("network.egress", "network.established", "network.dns")} == {PathState.DEAD}
     assert (rows["identity.kubernetes"].state, rows["identity.kubernetes"].level) == (PathState.DEAD, Level.PROVEN)
@@ -100,7 +114,7 @@ def test_a_seal_that_is_too_old_is_no_seal(context: Context, with_policy: WithPo
 
 def test_an_incomplete_seal_is_no_seal(context: Context, api: Simulator) -> None:
     api.faults.append(Fault("GET", "/pods/cards-1/log", 500))
-    assert contained(context).seal is not None
+    assert contained(context).seals
     ending = end(context)
     assert isinstance(ending.outcome, Refused)
     assert "logs/cards/current" in ending.outcome.reason
@@ -161,9 +175,9 @@ def test_a_pod_that_was_never_fenced_goes_on_when_it_is_released(context: Contex
     ending = let_go(context)
     assert isinstance(ending.outcome, Already)
     assert (lives(api), is_fenced(api)) == (True, False)
-    assert (ending.fence_down, deny_policies(api)) == (True, []), "what was put up for it comes down"
+    assert (fence_down(ending), deny_policies(api)) == (True, []), "what was put up for it comes down"
     assert policy(api, "allow-dns") == POLICIES["allow-dns"]
-    assert incident(context).state is State.RELEASED
+    assert incident(context).state is State.CLOSED
 
 
 # --- deleting -------------------------------------------------------------------------------------------------------
@@ -176,7 +190,7 @@ def test_a_pod_that_somebody_else_deleted_is_already_gone_and_the_fence_comes_do
     del api.objects["/api/v1", "pods", "bank", "cards-1"]
     ending = end(context)
     assert isinstance(ending.outcome, Already)
-    assert (deny_policies(api), ending.fence_down) == ([], True)
+    assert (deny_policies(api), fence_down(ending)) == ([], True)
 
 
 def test_another_pod_under_the_name_is_left_alone(context: Context, api: Simulator) -> None:
@@ -202,11 +216,11 @@ def test_a_pod_that_finalizers_hold_keeps_its_fence_until_it_is_gone(with_policy
     assert ending.proof is not None
     assert "example.com/hold" in ending.proof.why_not_higher
     assert len(deny_policies(api)) == 1
-    assert incident(context).state is State.CONTAINING
+    assert incident(context).state is State.ERADICATING
     del api.objects["/api/v1", "pods", "bank", "held"]
-    assert end(context).fence_down
+    assert fence_down(end(context))
     assert deny_policies(api) == []
-    assert incident(context).state is State.ERADICATED
+    assert incident(context).state is State.RECOVERING
 
 
 def test_a_crash_after_the_deletes_intent_is_settled_by_live_state(context: Context, api: Simulator) -> None:
@@ -265,17 +279,17 @@ def test_release_deletes_the_pod_before_the_deny_goes(
     deleted = [request.path.rpartition("/")[2] for request in api.writes if request.method == "DELETE"]
     assert deleted[0] == "cards-1"
     assert deleted[1].startswith("ringfence-")
-    assert incident(context).state is State.RELEASED
-    assert ending.seal is not None
-    assert ending.seal.id.endswith("/seal/2"), "it is sealed once more before it dies"
-    verify_bundle(Path(ending.seal.path), signing_key.public_key)
+    assert incident(context).state is State.CLOSED
+    (seal,) = ending.seals
+    assert seal.id.endswith("/seal/2"), "it is sealed once more before it dies"
+    verify_bundle(Path(seal.path), signing_key.public_key)
 
 
 def test_release_puts_every_policy_back_exactly(context: Context, api: Simulator) -> None:
     before = {name: policy(api, name) for name in POLICIES}
     contained(context)
     assert policy(api, "allow-dns") != before["allow-dns"]
-    assert let_go(context).fence_down
+    assert fence_down(let_go(context))
     assert {name: policy(api, name) for name in POLICIES} == before
     assert {obj["metadata"]["name"] for obj in api.all(NETWORK_POLICY)} == set(POLICIES)
 
@@ -301,8 +315,11 @@ def test_a_policy_that_somebody_edited_is_left_to_them_and_said(context: Context
     theirs = {**POLICIES["allow-dns"], "podSelector": {"matchLabels": {"tier": "web"}}}
     api.objects["/apis/networking.k8s.io/v1", "networkpolicies", "bank", "allow-dns"]["spec"] = theirs
     ending = let_go(context)
-    assert not ending.fence_down
-    assert any("allow-dns" in words and "changed by somebody" in words for words in ending.fence)
+    assert not fence_down(ending)
+    (lift,) = [step.outcome for step in ending.steps if step.action == "fence.lift"]
+    assert isinstance(lift, Failed)
+    assert "allow-dns" in lift.problem.why
+    assert "changed by somebody" in lift.problem.why
     assert policy(api, "allow-dns") == theirs
     assert deny_policies(api) == [], "the rest comes down all the same"
 
@@ -323,7 +340,7 @@ def test_a_second_release_finds_nothing_left_to_do(context: Context, api: Simula
     ending = let_go(context)
     assert isinstance(ending.outcome, Already)
     assert api.writes == []
-    assert incident(context).state is State.RELEASED
+    assert incident(context).state is State.CLOSED
 
 
 # --- two incidents in one namespace ---------------------------------------------------------------------------------
@@ -340,8 +357,8 @@ def test_an_exclusion_stays_until_the_last_fenced_pod_is_gone(
     assert policy(api, "allow-dns") == excluded, "it still keeps the other pod cut"
     assert len(deny_policies(api)) == 1
     # The exclusion is the first incident's; when the second ends before it, its own fence is down.
-    assert ending.fence_down is (first == "INC-2")
-    assert let_go(context, last).fence_down
+    assert fence_down(ending) is (first == "INC-2")
+    assert fence_down(let_go(context, last))
     assert (policy(api, "allow-dns"), deny_policies(api)) == (POLICIES["allow-dns"], [])
 
 
@@ -352,9 +369,9 @@ def test_a_deny_that_an_ended_incident_had_to_leave_goes_with_the_next_and_so_do
     contained(context, "cards-2", accept_outage=True)
     left = f"ringfence-{incident(context, 'INC-1').fence}"
     api.faults.append(Fault("DELETE", f"/networkpolicies/{left}", 403, "admission said no", times=1))
-    assert not let_go(context, "INC-1").fence_down
+    assert not fence_down(let_go(context, "INC-1"))
     assert left in deny_policies(api)
-    assert let_go(context, "INC-2").fence_down
+    assert fence_down(let_go(context, "INC-2"))
     assert deny_policies(api) == [], "both, each by a request of its own"
     with context.store.read() as session:
         standing = journal.standing(session, cluster="cluster-1", kind="NetworkPolicy", namespace="bank")
@@ -376,7 +393,7 @@ def test_an_unknown_deny_is_settled_and_taken_down_with_the_rest(context: Contex
     unknown = Unknown(problem=Problem(code="unanswered", what="no answer")).to_json()
     with context.store.write() as session:
         session.execute(tables.change.update().where(tables.change.c.id == "deny-all").values(outcome=unknown))
-    assert let_go(context).fence_down
+    assert fence_down(let_go(context))
     assert deny_policies(api) == []
 
 
@@ -384,6 +401,6 @@ def test_two_attempts_of_one_incident_come_down_together(context: Context, api: 
     api.faults.append(Fault("PATCH", "/pods/cards-1", 422, times=1))
     assert isinstance(contained(context).outcome, Failed)
     assert steps.is_done(contained(context).outcome)
-    assert {"contain/1:deny-all", "contain/2:deny-all"} <= set(changes(context))
-    assert let_go(context).fence_down
+    assert {"cut/1:deny-all", "cut/2:detach"} <= set(changes(context))
+    assert fence_down(let_go(context))
     assert (policy(api, "allow-dns"), deny_policies(api)) == (POLICIES["allow-dns"], [])

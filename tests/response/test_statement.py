@@ -26,7 +26,7 @@ def test_a_silent_cluster_leaves_the_last_statement_and_says_why(context: Contex
     wire.responder = lambda _request: Answer(503, b"")
     now = statement.retest(context, done.incident)
     assert now.rows == done.statement.rows
-    assert now.facts is None
+    assert now.facts == ()
     assert "503" in now.why
 
 
@@ -85,7 +85,7 @@ def test_the_suspect_is_remembered_when_it_is_gone(context: Context, api: Simula
     before = api.get(POD, "bank", "cards-1")
     done = contained(context)
     del api.objects["/api/v1", "pods", "bank", "cards-1"]
-    assert statement.suspect(context, done.incident) == before
+    assert statement.suspect(context, done.incident, done.incident.target) == before
 
 
 def test_a_sibling_that_starts_later_is_seen_at_the_next_retest(context: Context, api: Simulator) -> None:

@@ -85,11 +85,20 @@ def add_seal(store: Store, number: int, incident: str = "INC-1") -> None:
 
 
 def test_captures_are_numbered_per_incident(store: Store) -> None:
-    add_seal(store, 1)
-    add_seal(store, 2)
+    with store.write() as session:
+        assert [evidence.begin_capture(session, "INC-1", key) for key in ("seal/1", "seal/2", "seal/1")] == [1, 2, 1]
+        assert evidence.begin_capture(session, "INC-2", "seal/1") == 1
+
+
+def test_a_capture_that_was_sealed_says_so(store: Store) -> None:
+    with store.write() as session:
+        number = evidence.begin_capture(session, "INC-1", "seal/1")
+        assert evidence.seal_of_capture(session, "INC-1", number) is None
+    add_seal(store, number)
     with store.read() as session:
-        assert evidence.next_capture(session, "INC-1") == 3
-        assert evidence.next_capture(session, "INC-2") == 1
+        found = evidence.seal_of_capture(session, "INC-1", number)
+    assert found is not None
+    assert found.incident == "INC-1"
 
 
 def test_items_come_back_as_they_were_and_each_leaves_an_event(store: Store) -> None:

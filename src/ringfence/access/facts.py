@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
+from ringfence.model.canary import CanaryReport
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes import owners, serving
+from ringfence.platform.kubernetes import canaries, owners, serving
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.policies import Isolation, evaluate
@@ -38,6 +39,8 @@ class Facts:
     """Everything that the rows depend on. ``pod`` is the suspect as it was found, ``live`` as it is (None: gone).
 
     ``token_refused`` is True when a canary token, bound to the same pod, was refused after it had been accepted.
+    ``network_canary`` is the last examination of the pod's fence (None: never tried); ``network_basis`` the fingerprint
+    of what it would examine now (empty: the pod is gone). When the two differ, it says nothing about this fence.
     """
 
     pod: Json
@@ -51,12 +54,23 @@ class Facts:
     serving: tuple[Serving, ...]
     token_refused: bool
     at: datetime
+    network_canary: CanaryReport | None = None
+    network_basis: str = ""
 
 
 def gather(
-    cluster: Cluster, pod: Json, target: ObjectRef, *, since: datetime, token_refused: bool, pool: ThreadPoolExecutor
+    cluster: Cluster,
+    pod: Json,
+    target: ObjectRef,
+    *,
+    since: datetime,
+    token_refused: bool,
+    pool: ThreadPoolExecutor,
+    network_canary: CanaryReport | None = None,
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
+
+    ``network_canary`` is the last report of an examination of this pod's fence.
 
     Raises PlatformError when the pod, the policies or the Services cannot be read: then nothing can be said.
     """
@@ -69,7 +83,8 @@ def gather(
     if live is not None and live["metadata"]["uid"] != target.uid:
         live = None
     serving_future = pool.submit(_serving, cluster, pod, live, since)
-    isolation = evaluate(live, policies_future.result()) if live is not None else None
+    policies = policies_future.result()
+    isolation = evaluate(live, policies) if live is not None else None
     siblings, unread = None, ""
     try:
         siblings = siblings_future.result()
@@ -93,6 +108,8 @@ def gather(
         serving=serving_future.result(),
         token_refused=token_refused,
         at=datetime.now(UTC),
+        network_canary=network_canary,
+        network_basis=canaries.basis(live, policies) if live is not None else "",
     )
 
 

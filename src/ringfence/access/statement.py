@@ -1,8 +1,8 @@
 """The rows of the residual-access statement for one pod (pure).
 
 Each row says what is known, how well, and what would show more. Computed alone never makes a row dead: policies that
-deny everything are worth what the network plugin makes of them. Once the kubelet has confirmed that the pod is gone,
-its network is gone with it, and that is an observation.
+deny everything are worth what the network plugin makes of them, until a canary behind the same fence was refused. Once
+the kubelet has confirmed that the pod is gone, its network is gone with it, and that is an observation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from ringfence.access.facts import Facts
 from ringfence.model.access import AccessPath, PathState
-from ringfence.model.base import Json
+from ringfence.model.base import Json, isoformat
+from ringfence.model.canary import CanaryPath, CanaryResult
 from ringfence.model.proof import Level
 from ringfence.platform.kubernetes import pods
 from ringfence.platform.kubernetes.policies import Direction
@@ -38,17 +39,51 @@ def _network(facts: Facts) -> Iterator[AccessPath]:
         elif facts.isolation is None or facts.isolation.host_network:
             yield _alive(facts, path, title, "the pod is on its node's network: no NetworkPolicy governs it")
         elif facts.isolation.shut(direction):
-            yield _unseen(
+            # A DNS query that gets out is a way out: what carries names carries data.
+            others = ("network.dns",) if direction is Direction.EGRESS else ()
+            yield _tried(
                 facts,
                 path,
                 title,
-                Level.COMPUTED,
-                "every policy that selects the pod was read back, and none allows it; not proven on packets",
+                others,
+                "every policy that selects the pod was read back, and none allows it",
                 "a canary that tries the fence, or the network plugin's drop counter",
             )
         else:
             openings = "; ".join(opening.summary for opening in facts.isolation.opens(direction)[:_SHOW])
             yield _alive(facts, path, title, openings or "no policy isolates the pod in this direction")
+
+
+def _tried(facts: Facts, path: str, title: str, others: tuple[str, ...], computed: str, retest: str) -> AccessPath:
+    """A row that the policies shut, as far as a canary has shown. ``others`` are rows whose open paths open it too."""
+    report = facts.network_canary
+    if report is None:
+        return _unseen(facts, path, title, Level.COMPUTED, f"{computed}; not proven on packets", retest)
+    where = f"a canary behind the same fence on {printable(report.node)}, {isoformat(report.tried_at)[:19]}Z"
+    if report.why or report.basis != facts.network_basis:
+        why = report.why or "the pod's labels or its policies have changed since"
+        return _unseen(facts, path, title, Level.COMPUTED, f"{computed}; {where}, does not prove it: {why}", retest)
+    if opened := report.of((path, *others), CanaryResult.ACCEPTED):
+        return _alive(
+            facts,
+            path,
+            title,
+            f"{computed}, and yet {where}, got through: {_ways(opened)}",
+            until="the network plugin enforces the fence, or the pod is deleted",
+            retest="another canary, when the network plugin was looked at",
+            level=Level.OBSERVED,
+        )
+    untried = report.of((path,), CanaryResult.NOT_POSSIBLE)
+    besides = f"; could not be tried: {_ways(untried)}" if untried else ""
+    if shut := report.of((path,), CanaryResult.REFUSED):
+        words = f"{computed}; {where}, was refused on each of {len(shut)} paths that are open without the fence"
+        return _dead(facts, path, title, f"{words}: {_ways(shut)}{besides}", level=Level.PROVEN)
+    return _unseen(facts, path, title, Level.COMPUTED, f"{computed}; {where}, tried nothing of it{besides}", retest)
+
+
+def _ways(found: tuple[CanaryPath, ...]) -> str:
+    named = [f"{one.way} ({one.why})" if one.why else one.way for one in found[:_SHOW]]
+    return "; ".join(named) + (f"; and {len(found) - _SHOW} more" if len(found) > _SHOW else "")
 
 
 def _established(facts: Facts) -> Iterator[AccessPath]:
@@ -74,11 +109,11 @@ def _dns(facts: Facts) -> Iterator[AccessPath]:
     elif facts.isolation is None or facts.isolation.host_network or facts.isolation.allows_dns():
         yield _alive(facts, path, title, "port 53 is open for the pod")
     else:
-        yield _unseen(
+        yield _tried(
             facts,
             path,
             title,
-            Level.COMPUTED,
+            (),
             "no policy allows the pod port 53 any more; a resolver on its own node is out of any policy's reach",
             "a canary's query",
         )

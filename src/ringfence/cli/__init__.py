@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """Console script ``ringfence``."""
-    from ringfence.cli.commands import run
+    import sys
 
+    from ringfence.cli.commands import run
+    from ringfence.cli.text import typed
+
+    sys.argv[1:] = map(typed, sys.argv[1:])
     run()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ringfence import app as wiring
 from ringfence.cli.output import say
-from ringfence.cli.text import clean
+from ringfence.cli.text import clean, lines
 from ringfence.config import Config
 from ringfence.errors import Tampered, TargetError, Unverifiable, VaultError
 from ringfence.evidence.handling import handled, read_item, verify_seal
@@ -100,6 +100,8 @@ def show_item(config: Config, incident_id: str, seal_id: str | None, item_id: st
         raise TargetError(
             f"{view.seal.id} holds no bytes of {item_id!r}", why=why, next_step=f"ringfence evidence list {incident_id}"
         )
+    for _ in read_item(wiring.vault(config), view.incident.id, item):
+        pass  # only at the end are the bytes known to be right: nothing of a tampered item is shown
     chunks = read_item(wiring.vault(config), view.incident.id, item)
     handled(view.store, view.seal, "read", item.id, actor=wiring.local_principal().id, now=datetime.now(UTC), item=item)
     if raw:
@@ -107,8 +109,8 @@ def show_item(config: Config, incident_id: str, seal_id: str | None, item_id: st
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
-    text = b"".join(chunks).decode("utf-8", "backslashreplace")
-    say(*map(clean, text.splitlines()))
+    for line in lines(chunks):
+        say(clean(line, longest=None))
 
 
 def public_key(config: Config) -> PublicKey:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import Annotated
 
 import typer
 
 from ringfence import __version__
-from ringfence.cli import evidence_commands, output
+from ringfence.cli import (
+    evidence_commands,
+    incident_commands,
+    output,
+    platform_commands,
+    run_commands,
+    running,
+    steer_commands,
+)
 from ringfence.cli.options import (
     ConfigFile,
     IncidentId,
@@ -17,12 +25,7 @@ from ringfence.cli.options import (
     Output,
     configuration,
 )
-from ringfence.cli.output import Format, errors_reported, note, say, say_json
-from ringfence.errors import ExitCode, TargetError
-
-if TYPE_CHECKING:
-    from ringfence.cli.view import View
-    from ringfence.response.ending import Ending
+from ringfence.cli.output import Format, errors_reported, note, say, say_data
 
 app = typer.Typer(
     name="ringfence",
@@ -31,7 +34,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+run_commands.register(app)
+steer_commands.register(app)
+incident_commands.register(app)
+platform_commands.register(app)
 app.add_typer(evidence_commands.app, name="evidence")
+
+_WATCH_SECONDS = 3.0
 
 
 def run() -> None:
@@ -47,50 +56,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-def contain(
-    target: Annotated[str, typer.Argument(metavar="pod/NAME", help="The pod to cut off.")],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Its namespace.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, in a few words; stands in the report.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; change nothing, store nothing.")] = False,
-    accept_outage: Annotated[
-        bool, typer.Option("--accept-outage", help="Cut even if a Service falls below its serving floor.")
-    ] = False,
-    out: Output = Format.TEXT,
-    config: ConfigFile = None,
-    kubeconfig: Kubeconfig = None,
-    context: KubeContext = None,
-) -> None:
-    """Cut a pod's network while it stays alive, seal the evidence, and say what is still open."""
-    from ringfence import app as wiring
-    from ringfence.cli import plans, views
-    from ringfence.response import contain as response
-
-    name = _pod_name(target)
-    with wiring.connected(configuration(config, kubeconfig, context)) as connection:
-        request = response.Request(
-            namespace=namespace or connection.cluster.namespace,
-            name=name,
-            reason=reason,
-            command=" ".join(["ringfence", *sys.argv[1:]]),
-            accept_outage=accept_outage,
-        )
-        if dry_run:
-            plan = response.plan_only(connection, request)
-            raise typer.Exit(int(plans.show(plan, out)))
-        result = response.contain(
-            connection,
-            request,
-            ask=_ask,
-            on_cut=lambda incident, seconds: note(f"{incident.id}: cut in {seconds:.1f} s, sealing the evidence"),
-        )
-        view = views.of_containment(connection, result)
-    _show(view, out)
-    output.stop(views.exit_code(view))
-
-
-@app.command()
 def status(
     incident: IncidentId,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every few seconds, until Ctrl-C.")] = False,
     out: Output = Format.TEXT,
     config: ConfigFile = None,
     kubeconfig: Kubeconfig = None,
@@ -104,11 +72,21 @@ def status(
     settings = configuration(config, kubeconfig, context)
     try:
         with wiring.connected(settings) as connection:
-            view = views.of_incident(connection, wiring.incident_here(connection, incident))
+            here = wiring.incident_here(connection, incident)
+            view = views.of_incident(connection, here)
+            running.show(view, out)
+            while watch:
+                time.sleep(_WATCH_SECONDS)
+                newer = views.of_incident(connection, here)
+                if not views.same(view, newer):
+                    say("")
+                    running.show(newer, out)
+                view = newer
+            return
     except (NotSent, ConfigError) as error:
         # What is known is shown all the same, with the time it was known at.
         view = views.as_stored(settings, incident, str(error))
-    _show(view, out)
+    running.show(view, out)
 
 
 @app.command()
@@ -121,8 +99,8 @@ def incidents(out: Output = Format.TEXT, config: ConfigFile = None) -> None:
     store = wiring.store(configuration(config))
     with store.read() as session:
         found = rows.newest_first(session)
-    if out is Format.JSON:
-        say_json([incident.to_json() for incident in found])
+    if out in (Format.JSON, Format.YAML):
+        say_data([incident.to_json() for incident in found], out)
     elif not found:
         say("no incidents")
     else:
@@ -160,52 +138,6 @@ def accept(
 
 
 @app.command()
-def eradicate(
-    incident: IncidentId,
-    break_glass: Annotated[
-        str | None,
-        typer.Option("--break-glass", metavar="REASON", help="Destroy without a fresh seal; heads the report."),
-    ] = None,
-    out: Output = Format.TEXT,
-    config: ConfigFile = None,
-    kubeconfig: Kubeconfig = None,
-    context: KubeContext = None,
-) -> None:
-    """Delete the sealed suspect, show that its token is dead, take the fence down. Refused without a fresh seal."""
-    from ringfence import app as wiring
-    from ringfence.cli import views
-    from ringfence.response import ending
-
-    if break_glass is not None and not break_glass.strip():
-        raise typer.BadParameter("give a reason", param_hint="--break-glass")
-    with wiring.connected(configuration(config, kubeconfig, context)) as connection:
-        here = wiring.incident_here(connection, incident)
-        result = ending.eradicate(connection, here, break_glass=break_glass, say=note)
-        view = views.of_ending(connection, result)
-    _end(result, view, out)
-
-
-@app.command()
-def release(
-    incident: IncidentId,
-    out: Output = Format.TEXT,
-    config: ConfigFile = None,
-    kubeconfig: Kubeconfig = None,
-    context: KubeContext = None,
-) -> None:
-    """It was a false positive: seal the detached pod, delete it, then put the policies back as they were."""
-    from ringfence import app as wiring
-    from ringfence.cli import views
-    from ringfence.response import ending
-
-    with wiring.connected(configuration(config, kubeconfig, context)) as connection:
-        here = wiring.incident_here(connection, incident)
-        result = ending.release(connection, here, say=note)
-        view = views.of_ending(connection, result)
-    _end(result, view, out)
-
-
-@app.command()
 def report(
     incident: IncidentId,
     folder: Annotated[str, typer.Option("--out", help="Folder for report.md, report.html and timeline.json.")] = ".",
@@ -216,57 +148,3 @@ def report(
 
     for path in reports.write(configuration(config), incident, folder):
         say(str(path))
-
-
-@app.command()
-def doctor(
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="A namespace to check rights in.")] = None,
-    out: Output = Format.TEXT,
-    config: ConfigFile = None,
-    kubeconfig: Kubeconfig = None,
-    context: KubeContext = None,
-) -> None:
-    """Check before the night: cluster, rights, store, vault, key, clock."""
-    from ringfence.cli import checks
-
-    output.stop(checks.run(configuration(config, kubeconfig, context), namespace, out))
-
-
-def _pod_name(target: str) -> str:
-    kind, slash, name = target.partition("/")
-    if not slash:
-        return target
-    if kind.lower() not in ("pod", "pods", "po"):
-        raise TargetError(
-            f"{kind} is not a kind that contain takes", why="this version contains pods", next_step="pod/NAME -n NS"
-        )
-    return name
-
-
-def _ask(falling: str) -> bool:
-    """The operator decides when customers would be hit; without a terminal the answer is no."""
-    if not sys.stdin.isatty():
-        return False
-    note(f"customers: {falling}")
-    return typer.confirm("cut all the same?", default=False, err=True)
-
-
-def _show(view: View, out: Format) -> None:
-    from ringfence.cli import screen
-
-    if out is Format.JSON:
-        say_json(view.to_json())
-        return
-    screen.show(view)
-    if out is Format.WIDE:
-        say("")
-        screen.show_rows(view.rows)
-
-
-def _end(ended: Ending, view: View, out: Format) -> None:
-    from ringfence.cli import views
-
-    note(*ended.fence)
-    _show(view, out)
-    code = views.exit_code(view)
-    output.stop(ExitCode.INCOMPLETE if code is ExitCode.OK and not ended.fence_down else code)

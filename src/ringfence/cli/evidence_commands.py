@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
-from ringfence.cli.output import Format, note, say, say_json, table
+from ringfence.cli.output import Format, note, say, say_data, table
 from ringfence.cli.text import clean
 
 app = typer.Typer(
@@ -25,8 +25,8 @@ def list_items(incident: IncidentId, seal: SealId = None, out: Output = Format.T
     from ringfence.cli import bundles
 
     view = bundles.open_seal(configuration(config), incident, seal)
-    if out is Format.JSON:
-        say_json({"seal": view.seal.to_json(), "items": [item.to_json() for item in view.items]})
+    if out in (Format.JSON, Format.YAML):
+        say_data({"seal": view.seal.to_json(), "items": [item.to_json() for item in view.items]}, out)
         return
     table(
         ("item", "result", "bytes", "sha256 (as the server sent it)" if out is Format.WIDE else "sha256", "reason"),
@@ -42,7 +42,7 @@ def list_items(incident: IncidentId, seal: SealId = None, out: Output = Format.T
         ],
     )
     say(clean(f"{view.seal.id}: bundle {view.seal.path}"))
-    say(f"sha256 {view.seal.bundle_sha256}, key {view.seal.key_id}")
+    say(clean(f"sha256 {view.seal.bundle_sha256}, key {view.seal.key_id}"))
 
 
 @app.command()
@@ -65,8 +65,8 @@ def verify(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT,
     from ringfence.cli import bundles
 
     verified = bundles.verify(configuration(config), incident, seal)
-    if out is Format.JSON:
-        say_json(verified)
+    if out in (Format.JSON, Format.YAML):
+        say_data(verified, out)
     else:
         say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
         say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
@@ -93,13 +93,20 @@ def collect(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Collect and seal the suspect's evidence again: a destructive step needs a fresh seal."""
+    """Collect and seal the suspects' evidence again: a destructive step needs a fresh seal."""
     from ringfence import app as wiring
-    from ringfence.response.capture import recapture
+    from ringfence.errors import RingfenceError
+    from ringfence.response.capture import recapture_all
 
+    failed: RingfenceError | None = None
     with wiring.connected(configuration(config, kubeconfig, context)) as connection:
-        here = wiring.incident_here(connection, incident)
-        seal = recapture(connection, here, here.target)
-    say(clean(f"{seal.id}: {seal.collected} of {seal.items} items sealed in {seal.path}"))
-    if not seal.complete:
-        note(f"incomplete: {seal.why_incomplete}")
+        for target, made in recapture_all(connection, wiring.incident_here(connection, incident)):
+            if isinstance(made, RingfenceError):
+                note(f"{target}: {made}")
+                failed = made
+                continue
+            say(clean(f"{made.id}: {target}: {made.collected} of {made.items} items sealed in {made.path}"))
+            if not made.complete:
+                note(f"incomplete: {made.why_incomplete}")
+    if failed is not None:
+        raise failed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.cli.output import Format, say, say_json, table
+from ringfence.cli.output import Format, say, say_data, table
 from ringfence.model.timeline import EvidenceAcquired
 from ringfence.reporting.story import sentence
 from ringfence.store import incidents
@@ -14,8 +14,8 @@ def show(session: Session, incident_id: str, out: Format) -> None:
     """Print the verified timeline. Raises TargetError, ChainBroken."""
     incident = incidents.get(session, incident_id)
     entries = rows.read(session, incident.id)
-    if out is Format.JSON:
-        say_json([entry.to_json() for entry in entries])
+    if out in (Format.JSON, Format.YAML):
+        say_data([entry.to_json() for entry in entries], out)
         return
     # One line per item would drown the rest: acquisitions are listed by "evidence list" and with -o wide.
     shown = [e for e in entries if out is Format.WIDE or not isinstance(e.event, EvidenceAcquired)]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ringfence.cli.output import Format
-from ringfence.config import Config, load
+
+if TYPE_CHECKING:
+    from ringfence.config import Config
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file (YAML).", show_default=False)]
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="As kubectl's.", show_default=False)]
 KubeContext = Annotated[str | None, typer.Option("--context", help="As kubectl's.", show_default=False)]
-Output = Annotated[Format, typer.Option("--output", "-o", help="text, wide or json.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="text, wide, json or yaml.")]
 IncidentId = Annotated[str, typer.Argument(metavar="INC", help="The incident, for example INC-7.")]
 
 
 def configuration(config: Path | None, kubeconfig: Path | None = None, context: str | None = None) -> Config:
     """The configuration with the command line's say on the cluster. Raises ConfigError."""
+    from ringfence.config import load  # slow to import, and --help needs none of it
+
     loaded = load(config)
     changes: dict[str, object] = {}
     if kubeconfig is not None:

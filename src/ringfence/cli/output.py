@@ -23,8 +23,9 @@ class Format(StrEnum):
     """``-o``."""
 
     TEXT = "text"
-    JSON = "json"
     WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
 
 
 _STYLES = {"bold": "1", "red": "1;31", "yellow": "33", "green": "32", "dim": "2"}
@@ -49,8 +50,20 @@ def note(*lines: str) -> None:
 
 
 def say_json(value: object) -> None:
-    # ASCII only: a terminal escape or a right-to-left mark in a value stays an escape.
-    _write(sys.stdout, (json.dumps(value, indent=2, ensure_ascii=True),))
+    # ASCII only: a terminal escape or a right-to-left mark in a value stays an escape. DEL is ASCII, and a control.
+    _write(sys.stdout, (json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f"),))
+
+
+def say_data(value: object, out: Format) -> None:
+    """For programs: JSON, or the same as YAML. ASCII only, as ``say_json``."""
+    if out is Format.YAML:
+        import yaml
+
+        fresh = json.loads(json.dumps(value))  # the same list twice would become an alias
+        text = yaml.safe_dump(fresh, sort_keys=False, allow_unicode=False, width=120)
+        _write(sys.stdout, (text.removesuffix("\n"),))
+        return
+    say_json(value)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -64,10 +77,16 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def _write(stream: TextIO, lines: Sequence[str]) -> None:
     try:
         for line in lines:
-            stream.write(line + "\n")
+            stream.write(_writable(line, stream) + "\n")
         stream.flush()
-    except (BrokenPipeError, ValueError):
+    except (OSError, ValueError):  # closed, full, or its reader is gone
         _mute(stream)
+
+
+def _writable(line: str, stream: TextIO) -> str:
+    """The line with escapes for what the stream's encoding has not: a terminal of another locale, a lone surrogate."""
+    encoding = stream.encoding or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _mute(stream: TextIO) -> None:
@@ -79,10 +98,21 @@ def _mute(stream: TextIO) -> None:
 def fail(error: RingfenceError) -> None:
     """What, why, what next: to standard error."""
     note(f"error: {error.what}")
-    if error.why:
+    if error.code == "playbook":
+        _mistakes(error)
+    elif error.why:
         note(f"  why:  {error.why}")
     if error.next_step:
         note(f"  next: {error.next_step}")
+
+
+def _mistakes(error: RingfenceError) -> None:
+    """A file's mistakes come all at once, each with its line."""
+    from ringfence.playbooks.errors import PlaybookError
+
+    assert isinstance(error, PlaybookError)
+    for mistake in error.mistakes:
+        note(f"  line {mistake.line}: {mistake.what}: {mistake.next_step}")
 
 
 def stop(code: ExitCode) -> NoReturn:

@@ -1,25 +1,59 @@
-"""``--dry-run``: the plan as people read it, and as JSON."""
+"""``--dry-run`` and ``--print-kubectl``: the plan as people read it, as JSON, and as commands to type."""
 
 from __future__ import annotations
 
-from ringfence.cli.output import Format, note, say, say_json
+from collections.abc import Sequence
+
+from ringfence.cli.output import Format, note, say, say_data
 from ringfence.cli.text import clean
 from ringfence.errors import ExitCode
+from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Refused
 from ringfence.model.plan import Plan
+from ringfence.response.preview import Preview
 
 
-def show(plan: Plan | Refused, out: Format) -> ExitCode:
-    """Print a plan, or why there is none."""
-    if isinstance(plan, Refused):
-        if out is Format.JSON:
-            say_json({"refused": plan.to_json()})
+def show(previews: Sequence[Preview], out: Format) -> ExitCode:
+    """Print each pod's plan, or why there is none."""
+    if out in (Format.JSON, Format.YAML):
+        bodies = [_body(one) for one in previews]
+        say_data(bodies[0] if len(bodies) == 1 else {"plans": bodies}, out)
+    else:
+        for one in previews:
+            _show(one.target, one.plan)
+    return _code(previews)
+
+
+def print_kubectl(previews: Sequence[Preview]) -> ExitCode:
+    """Print the plans as kubectl commands, for the night when Ringfence itself is down."""
+    from ringfence.cli.kubectl import commands
+
+    for one in previews:
+        if isinstance(one.plan, Refused):
+            _refused(one.target, one.plan)
         else:
-            note(f"refused: {plan.reason}", f"  next: {plan.next_step}")
-        return ExitCode.REFUSED
-    if out is Format.JSON:
-        say_json({"plan": plan.to_json(), "sha256": plan.sha256()})
-        return ExitCode.OK
+            say(commands(one.plan))
+    return _code(previews)
+
+
+def _code(previews: Sequence[Preview]) -> ExitCode:
+    return ExitCode.REFUSED if any(isinstance(one.plan, Refused) for one in previews) else ExitCode.OK
+
+
+def _body(one: Preview) -> dict[str, object]:
+    if isinstance(one.plan, Refused):
+        return {"target": one.target.to_json(), "refused": one.plan.to_json()}
+    return {"plan": one.plan.to_json(), "sha256": one.plan.sha256()}
+
+
+def _refused(target: ObjectRef, refused: Refused) -> None:
+    note(f"{target}: refused: {refused.reason}", f"  next: {refused.next_step}")
+
+
+def _show(target: ObjectRef, plan: Plan | Refused) -> None:
+    if isinstance(plan, Refused):
+        _refused(target, plan)
+        return
     say(clean(f"{plan.action} on {plan.target} (plan {plan.sha256()[:12]}; nothing was changed)"))
     say(clean(f"  {plan.rationale}"))
     say("requests, in this order, each accepted by the server in a dry run:")
@@ -42,4 +76,3 @@ def show(plan: Plan | Refused, out: Format) -> ExitCode:
     say("to know:")
     for caveat in plan.caveats:
         say(clean(f"  - {caveat}"))
-    return ExitCode.OK

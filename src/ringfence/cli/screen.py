@@ -14,6 +14,7 @@ from ringfence.cli.view import View
 from ringfence.model.access import AccessPath, PathState, Verdict
 from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped, Unknown, describe
 from ringfence.model.proof import Level
+from ringfence.model.run import RunState
 
 _LABEL = 11
 _INDENT = 42
@@ -21,9 +22,8 @@ _VERDICT_STYLE = {Verdict.CONTAINED: "green", Verdict.NOT_FULLY_CONTAINED: "yell
 
 
 def show(view: View) -> None:
-    target = view.incident.target
     verdict = styled(view.verdict.value, _VERDICT_STYLE[view.verdict])
-    say(f"{view.incident.id} {clean(f'{target.namespace}/{target.name}')}        {verdict}")
+    say(f"{view.incident.id} {clean(_about(view))}        {verdict}")
     for label, text in _lines(view):
         say(styled(label.ljust(_LABEL), "bold") + clean(text))
     say(styled("NEXT".ljust(_LABEL), "bold") + " · ".join(view.next_commands))
@@ -41,8 +41,23 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     for row in view.rows:
         if row.path in ("network.dns", "identity.cloud", "node") and row.state is PathState.ALIVE:
             yield "ALSO OPEN", f"{row.title}: {row.why}"
+    for approval in view.waiting:
+        yield "WAITS", f"{approval.id} until {approval.expires_at:%Y-%m-%dT%H:%M:%SZ}: {approval.reason}"
+    for run in view.runs:
+        if run.state in (RunState.QUEUED, RunState.RUNNING):
+            yield "RUNS", f"{run.id} ({run.playbook}) is {run.state}; when nobody carries it on: resume"
+    if view.lease is not None and not view.incident.state.over:
+        words = "RAN OUT" if view.lease.expired else "until"
+        yield "LEASE", f"{words} {view.lease.until:%Y-%m-%dT%H:%M:%SZ}, for somebody to look again; nothing reverts"
     if view.unread:
         yield "AS OF", f"{_as_of(view)}: the cluster cannot be read now ({view.unread})"
+
+
+def _about(view: View) -> str:
+    target = view.incident.target
+    name = f"{target.namespace}/{target.name}" if target.namespace else target.name
+    others = len(view.targets) - 1
+    return f"{name} and {plural(others, 'more object')}" if others > 0 else name
 
 
 def _network(view: View, by_path: dict[str, AccessPath]) -> str:
@@ -132,6 +147,11 @@ def _evidence(view: View) -> str:
         return "nothing sealed"
     seal = view.seals[-1]
     words = [f"{plural(seal.collected, 'item')} sealed"]
+    pods = sum(1 for ref in view.targets if ref.kind == "Pod")
+    if pods > 1:
+        newest = {one.subject_uid: one for one in view.seals}
+        words = [f"{len(newest)} of {pods} pods sealed, {sum(one.collected for one in newest.values())} items"]
+        seal = next((one for one in newest.values() if not one.complete), seal)
     if not seal.complete:
         words.append(f"INCOMPLETE: {seal.why_incomplete}")
     if view.not_taken:
@@ -162,13 +182,24 @@ def _as_of(view: View) -> str:
     return min((f"{row.as_of:%Y-%m-%dT%H:%M:%SZ}" for row in view.rows), default="never")
 
 
+def show_runs(view: View) -> None:
+    """Every run of the incident, and what each step of the command's own run came to on each target."""
+    names = {ref.uid: f"{ref.kind.lower()}/{ref.name}" for ref in view.targets}
+    for run in view.runs:
+        why = f": {run.why}" if run.why else ""
+        say(clean(f"{run.id}  {run.playbook} {','.join(run.order.phases)}  {run.state}{why}"))
+    for step in view.steps:
+        on = f" {names.get(step.target_uid, step.target_uid)}" if step.target_uid else ""
+        say(clean(f"  {step.step}{on}: {describe(step.outcome)}"))
+
+
 def show_rows(rows: tuple[AccessPath, ...]) -> None:
     """The whole statement: each row with its state, level and reason."""
     for row in rows:
         style = {PathState.ALIVE: "red", PathState.UNSEEN: "yellow", PathState.DEAD: "green"}.get(row.state, "dim")
         state = styled(row.state.value.upper().ljust(9), style)
         first, *more = _wrapped(row.why)
-        say(f"{state} {row.level.value.ljust(9)} {row.path.ljust(21)} {first}")
+        say(f"{state} {row.level.value.ljust(9)} {clean(row.path).ljust(21)} {first}")
         if row.is_open and row.until:
             more += _wrapped(f"until: {row.until}")
         if row.is_open and row.retest:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+from collections.abc import Iterable, Iterator
+
+from ringfence.reporting.text import LONGEST, visible
+
+_LONGEST_LINE = 1 << 20
+"""Bytes of one line of an item of evidence; a longer one goes on in the next."""
 
 
-def clean(text: object) -> str:
-    """One line without control characters, escape sequences or marks that turn the direction of writing."""
-    return "".join(_shown(character) for character in str(text))
+def clean(text: object, *, longest: int | None = LONGEST) -> str:
+    """One line without control characters, escape sequences, marks that turn the direction of writing, characters that
+    cannot be seen, or piles of accents. Beyond ``longest`` characters (None: no limit) the rest is counted."""
+    words = str(text).replace("\n", " ").replace("\t", " ")
+    return visible(words, longest=len(words) if longest is None else longest)
 
 
-def _shown(character: str) -> str:
-    if character in "\n\t":
-        return " "
-    if character.isprintable() and character not in _BIDI:
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Bytes as lines of text, in flat memory; what is not UTF-8 becomes escapes. Not clean yet."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode("utf-8", "backslashreplace") for line in whole)
+        while len(rest) > _LONGEST_LINE:
+            yield rest[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
+            rest = rest[_LONGEST_LINE:]
+    if rest:
+        yield rest.decode("utf-8", "backslashreplace")
+
+
+def typed(argument: str) -> str:
+    """What was typed, as Unicode: a byte that is none becomes U+FFFD, so that it can be kept and sent."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def plural(number: int, word: str) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from ringfence.model.access import AccessPath, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
-from ringfence.model.incident import Incident, State
+from ringfence.model.incident import Incident, ocsf_status
+from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome, Refused
 from ringfence.model.proof import Proof
+from ringfence.model.run import Approval, Lease, Run, RunState, StepRun
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class View:
     """The command whose outcome it is: contain, eradicate or release."""
     proof: Proof | None = None
     seconds_to_cut: float | None = None
+    targets: tuple[ObjectRef, ...] = ()
+    runs: tuple[Run, ...] = ()
+    run: Run | None = None
+    """The run that the command was about, None when it was about none."""
+    steps: tuple[StepRun, ...] = ()
+    waiting: tuple[Approval, ...] = ()
+    lease: Lease | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -59,11 +68,16 @@ class View:
     def next_commands(self) -> tuple[str, ...]:
         """Three commands that make sense now."""
         name = self.incident.id
+        if self.waiting:
+            one = self.waiting[0].id
+            return (f"ringfence status {name}", f"ringfence approve {one}", f"ringfence reject {one} --reason …")
+        if any(run.state in (RunState.QUEUED, RunState.RUNNING) for run in self.runs):
+            return (f"ringfence status {name}", f"ringfence resume {name}", f"ringfence cancel {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "eradicate":
             return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
             return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
-        if self.incident.state in (State.ERADICATED, State.RELEASED):
+        if self.incident.state.over:
             return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
         return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")
 
@@ -71,6 +85,16 @@ class View:
         newest = self.seals[-1] if self.seals else None
         return {
             "incident": self.incident.to_json(),
+            "ocsf": {
+                "status": ocsf_status(self.incident.state).value,
+                "status_id": ocsf_status(self.incident.state).status_id,
+            },
+            "targets": [ref.to_json() for ref in self.targets],
+            "run": self.run.to_json() if self.run is not None else None,
+            "runs": [run.to_json() for run in self.runs],
+            "steps": [step.to_json() for step in self.steps],
+            "waiting": [approval.to_json() for approval in self.waiting],
+            "lease": self.lease.to_json() if self.lease is not None else None,
             "verdict": self.verdict.value,
             "command": self.outcome_of,
             "outcome": self.outcome.to_json() if self.outcome is not None else None,

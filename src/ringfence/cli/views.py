@@ -7,32 +7,22 @@ from typing import assert_never
 from ringfence import app as wiring
 from ringfence.cli.view import Customers, View
 from ringfence.config import Config
-from ringfence.errors import ExitCode
+from ringfence.errors import Denied, ExitCode, NotSent, Unanswered
 from ringfence.model.incident import Incident
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, Skipped, Unknown
 from ringfence.model.proof import Proof
-from ringfence.response.contain import Containment
+from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.response.context import Context
-from ringfence.response.ending import Ending
 from ringfence.response.statement import Statement, retest
-from ringfence.store import access, evidence, incidents
+from ringfence.response.verbs import Result
+from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets
 from ringfence.store.database import Store
 
-
-def of_containment(context: Context, result: Containment) -> View:
-    return _view(
-        context.store,
-        result.incident,
-        result.statement,
-        outcome=result.outcome,
-        outcome_of="contain",
-        proof=result.proof,
-        seconds_to_cut=result.seconds_to_cut,
-        evidence_problem=result.evidence_problem,
-    )
+_BY_CODE = {error.code: error.exit_code for error in (Denied, NotSent, Unanswered)}
+"""A step that failed for one of these reasons ends the command as the error itself would."""
 
 
-def of_ending(context: Context, result: Ending) -> View:
+def of_result(context: Context, result: Result, seconds_to_cut: float | None = None) -> View:
     return _view(
         context.store,
         result.incident,
@@ -40,6 +30,10 @@ def of_ending(context: Context, result: Ending) -> View:
         outcome=result.outcome,
         outcome_of=result.verb,
         proof=result.proof,
+        seconds_to_cut=seconds_to_cut,
+        evidence_problem=result.evidence_problem,
+        run=result.run,
+        steps=result.steps,
     )
 
 
@@ -54,18 +48,26 @@ def as_stored(config: Config, incident_id: str, why: str) -> View:
     with store.read() as session:
         incident = incidents.get(session, incident_id)
         rows = access.rows(session, incident.id)
-    return _view(store, incident, Statement(rows, None, why))
+    return _view(store, incident, Statement(rows, (), why))
 
 
-def exit_code(view: View) -> ExitCode:
-    """A finding is not a failure: open rows end with 0. What was asked for and not done does not."""
+def exit_code(view: View, run: Run | None = None) -> ExitCode:
+    """A finding is not a failure: open rows end with 0. What was asked for and not done does not, and neither does a
+    run that waits for a person or ended before its time."""
+    if run is not None and run.state in (RunState.FAILED, RunState.WAITING, RunState.CANCELLED):
+        own = _of_outcome(view)
+        return ExitCode.INCOMPLETE if own is ExitCode.OK else own
+    return _of_outcome(view)
+
+
+def _of_outcome(view: View) -> ExitCode:
     match view.outcome:
         case None | Applied() | Already():
             return ExitCode.STORAGE if view.evidence_problem else ExitCode.OK
         case Refused() | Skipped():
             return ExitCode.REFUSED
-        case Failed() | Unknown():
-            return ExitCode.INCOMPLETE
+        case Failed(problem=problem) | Unknown(problem=problem):
+            return _BY_CODE.get(problem.code, ExitCode.INCOMPLETE)
         case _:
             assert_never(view.outcome)
 
@@ -80,19 +82,25 @@ def _view(
     proof: Proof | None = None,
     seconds_to_cut: float | None = None,
     evidence_problem: str = "",
+    run: Run | None = None,
+    steps: tuple[StepRun, ...] = (),
 ) -> View:
     with store.read() as session:
         current = incidents.get(session, incident.id)
         seals = evidence.seals(session, incident.id)
         items = evidence.items(session, incident.id, evidence.capture_of(session, seals[-1].id)) if seals else ()
-    facts = statement.facts
-    siblings = facts.siblings if facts else None
-    serving = facts.serving if facts else ()
+        members = targets.of_incident(session, incident.id)
+        all_runs = runs.of_incident(session, incident.id)
+        waiting: tuple[Approval, ...] = tuple(
+            one for one in approvals.of_incident(session, incident.id) if one.decision is Decision.PENDING
+        )
+        lease = commands.lease_of(session, incident.id)
+    siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,
         rows=statement.rows,
         customers=tuple(Customers(s.service, s.ready, s.desired, s.replacements) for s in serving),
-        customers_known=facts is not None,
+        customers_known=bool(statement.facts),
         same_image=len(siblings.by_image) if siblings else None,
         same_account=len(siblings.by_account) if siblings else None,
         seals=seals,
@@ -103,4 +111,20 @@ def _view(
         outcome_of=outcome_of,
         proof=proof,
         seconds_to_cut=seconds_to_cut,
+        targets=members,
+        runs=all_runs,
+        run=run,
+        steps=steps,
+        waiting=waiting,
+        lease=lease,
     )
+
+
+def same(one: View, other: View) -> bool:
+    """Whether a screen would say the same but for the time."""
+    return _timeless(one) == _timeless(other)
+
+
+def _timeless(view: View) -> object:
+    rows = tuple(row.model_copy(update={"as_of": view.incident.declared_at}) for row in view.rows)
+    return (rows, view.incident.state, view.customers, view.seals, view.runs, view.waiting, view.lease, view.unread)

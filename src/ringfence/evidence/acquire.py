@@ -1,21 +1,32 @@
 """Acquiring one item: bytes as the server sent them, hashed while they stream, with who, how, when and why not.
 
-A failure to acquire is an item too: absent (the server said so), denied or failed, each with its reason. Only a vault
-that cannot be written raises.
+A failure to acquire is an item too: absent (the server said so), denied or failed, each with its reason. A stream that
+breaks off is two: the item failed, and ``<item>.partial`` holds what had come. Only a vault that cannot be written
+raises.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from ringfence.errors import Denied, Invalid, NotFound, PlatformError
 from ringfence.model.evidence import Blob, Collected, EvidenceItem
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.surroundings import Reading
-from ringfence.seal.blob import BlobFolder
+from ringfence.seal.blob import BlobFolder, BlobWriter
+
+PARTIAL = ".partial"
+"""Ends the id of the item that holds what came of a stream before it broke off, or was cut."""
+_LONGEST_ID = 200
+_LONGEST_REASON = 4000
+_LONGEST_SOURCE = 8000
+_SAFE = "!$&'()*+,:;=@"
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,17 @@ class What:
     absent_on_invalid: bool = False
 
 
+@dataclass(frozen=True)
+class StreamLimits:
+    """How much of one stream is taken, and for how long at most: an attacker may write as much as they like."""
+
+    max_bytes: int = 2 << 30
+    max_seconds: float = 900.0
+
+
+LIMITS = StreamLimits()
+
+
 class Acquirer:
     """Acquires for one operator under one authority into one incident's blobs. Safe for several threads."""
 
@@ -46,15 +68,20 @@ class Acquirer:
         what: What,
         opened: Callable[[], AbstractContextManager[Iterable[bytes]]],
         on_open: Callable[[], None] = lambda: None,
-    ) -> EvidenceItem:
-        """Acquire from a stream; ``on_open`` is called when the first byte can come, or when none will."""
+        limits: StreamLimits = LIMITS,
+    ) -> tuple[EvidenceItem, ...]:
+        """Acquire from a stream; ``on_open`` is called when the first byte can come, or when none will.
+
+        One item; two when the stream broke off after its first byte or was cut by ``limits``: then the item is failed,
+        and a second one, which is not required, holds what came.
+        """
         started = datetime.now(UTC)
         try:
             with opened() as chunks:
                 on_open()
-                return self._store(what, chunks, started)
+                return self._take(what, chunks, started, limits)
         except PlatformError as error:
-            return self._not_collected(what, error, started)
+            return (self._not_collected(what, error, started),)
         finally:
             on_open()
 
@@ -82,6 +109,24 @@ class Acquirer:
         now = datetime.now(UTC)
         return self._item(what, result, now, now, reason=reason)
 
+    def _take(
+        self, what: What, chunks: Iterable[bytes], started: datetime, limits: StreamLimits
+    ) -> tuple[EvidenceItem, ...]:
+        with self.blobs.new() as writer:
+            size, failure = _pour(chunks, writer, limits)
+            if not failure:
+                blob = _blob(writer)
+                return (self._item(what, Collected.COLLECTED, started, datetime.now(UTC), blob=blob),)
+            if size == 0:
+                return (self._item(what, Collected.FAILED, started, datetime.now(UTC), reason=failure),)
+            blob, ended = _blob(writer), datetime.now(UTC)
+        part = replace(what, id=what.id + PARTIAL, required=False)
+        reason = f"{failure}; the {size} bytes that had come are kept as {_name(part.id)}"
+        return (
+            self._item(what, Collected.FAILED, started, ended, reason=reason),
+            self._item(part, Collected.COLLECTED, started, ended, reason=failure, blob=blob),
+        )
+
     def _store(self, what: What, chunks: Iterable[bytes], started: datetime) -> EvidenceItem:
         blob = self._write(chunks)
         return self._item(what, Collected.COLLECTED, started, datetime.now(UTC), blob=blob)
@@ -90,14 +135,7 @@ class Acquirer:
         with self.blobs.new() as writer:
             for chunk in chunks:
                 writer.write(chunk)
-            stored = writer.finish()
-        return Blob(
-            stored_sha256=stored.stored_sha256,
-            stored_size=stored.stored_size,
-            raw_sha256=stored.raw_sha256,
-            raw_size=stored.raw_size,
-            encoding=stored.encoding.value,
-        )
+            return _blob(writer)
 
     def _not_collected(self, what: What, error: PlatformError, started: datetime) -> EvidenceItem:
         match error:
@@ -122,13 +160,13 @@ class Acquirer:
         blob: Blob | None = None,
     ) -> EvidenceItem:
         return EvidenceItem(
-            id=what.id,
-            kind=what.kind,
+            id=_name(what.id),
+            kind=_name(what.kind),
             required=what.required,
             result=result,
-            reason=reason,
-            source=what.source,
-            method=what.method,
+            reason=_cut(reason, _LONGEST_REASON),
+            source=_cut(what.source, _LONGEST_SOURCE),
+            method=_cut(what.method, _LONGEST_SOURCE),
             operator=self.operator,
             authority=self.authority,
             started_at=started,
@@ -138,3 +176,57 @@ class Acquirer:
             media_type=what.media_type,
             blob=blob,
         )
+
+
+def name_part(text: str) -> str:
+    """``text`` from the cluster as one part of an item's id: visible ASCII without a slash.
+
+    Most names are that already. One that had to be altered ends in a digest of the original, so that two stay two.
+    """
+    return text if _fits(text) and "/" not in text else _altered(text, _SAFE)
+
+
+def _name(text: str) -> str:
+    """An id or a kind as the bundle's format has it: who may write an owner's kind must not be able to stop a seal."""
+    return text if _fits(text) else _altered(text, _SAFE + "/")
+
+
+def _fits(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_ID and all("!" <= character <= "~" for character in text)
+
+
+def _altered(text: str, safe: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{quote(text, safe=safe, errors='replace')[:60]}~{digest[:12]}"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest} characters more)"
+
+
+def _pour(chunks: Iterable[bytes], writer: BlobWriter, limits: StreamLimits) -> tuple[int, str]:
+    """Write chunks until they end; how many bytes, and why that was before the end (empty when it was not)."""
+    size, began = 0, time.monotonic()
+    try:
+        for chunk in chunks:
+            room = limits.max_bytes - size
+            writer.write(chunk[:room])
+            size += min(len(chunk), room)
+            if len(chunk) > room:
+                return size, f"cut by Ringfence's own limit of {limits.max_bytes} bytes: what follows was not read"
+            if time.monotonic() - began > limits.max_seconds:
+                return size, f"cut by Ringfence's own limit of {limits.max_seconds:g} s: what follows was not read"
+    except PlatformError as error:
+        return size, f"it broke off: {error}"
+    return size, ""
+
+
+def _blob(writer: BlobWriter) -> Blob:
+    stored = writer.finish()
+    return Blob(
+        stored_sha256=stored.stored_sha256,
+        stored_size=stored.stored_size,
+        raw_sha256=stored.raw_sha256,
+        raw_size=stored.raw_size,
+        encoding=stored.encoding.value,
+    )

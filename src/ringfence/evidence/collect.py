@@ -39,6 +39,13 @@ def pod_before(acquirer: Acquirer, around: Surroundings) -> EvidenceItem:
     return acquirer.keep(what, around.pod_reading)
 
 
+def pod_as_found(acquirer: Acquirer, around: Surroundings, found: Json) -> EvidenceItem:
+    """The pod before anything was changed, from the store: for a capture that begins when it is cut already."""
+    how = "computed: kept in the store when the pod joined the incident"
+    what = What("pod/as-found", "Pod", around.pod_reading.source, how, volatility=2)
+    return acquirer.derived(what, _json(found), datetime.now(UTC))
+
+
 def collect(
     acquirer: Acquirer, around: Surroundings, siblings: Siblings | PlatformError, pool: ThreadPoolExecutor
 ) -> list[EvidenceItem]:

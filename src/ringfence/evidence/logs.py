@@ -1,7 +1,8 @@
 """Container logs: streams are opened beside the planning of the cut, and what came after is fetched when it is done.
 
 Every container of the pod, init and ephemeral ones too, current and previous. The kubelet's time stamps are asked for;
-the bytes are kept as sent.
+the bytes are kept as sent. A log that breaks off, or is longer than the limit, keeps the evidence gate shut: its item
+is failed, and what came of it lies beside, as ``….partial``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from ringfence.evidence.acquire import Acquirer, What
+from ringfence.evidence.acquire import LIMITS, Acquirer, StreamLimits, What, name_part
 from ringfence.model.base import Json
 from ringfence.model.evidence import EvidenceItem
 from ringfence.platform.kubernetes.pods import Container, containers
+from ringfence.platform.kubernetes.resources import POD
 
 _VOLATILITY = 2
 _MEDIA = "text/plain; kubelet time stamps"
@@ -23,9 +25,11 @@ _MEDIA = "text/plain; kubelet time stamps"
 class LogCapture:
     """The current logs of a pod, being read since before the cut."""
 
-    def __init__(self, acquirer: Acquirer, pod: Json, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, acquirer: Acquirer, pod: Json, pool: ThreadPoolExecutor, limits: StreamLimits = LIMITS) -> None:
+        """``limits`` holds for each stream."""
         self.started_at = datetime.now(UTC)
         self._acquirer = acquirer
+        self._limits = limits
         self._pod = pod
         self._containers = tuple(containers(pod))
         self._opened = [threading.Event() for _ in self._containers]
@@ -46,30 +50,37 @@ class LogCapture:
 
     def finish(self) -> list[EvidenceItem]:
         """The current logs to their end, what was written since they were opened, and the previous instances'."""
-        later: list[Future[EvidenceItem]] = []
+        later: list[Future[tuple[EvidenceItem, ...]]] = []
         for container in self._containers:
             later.append(self._pool.submit(self._read_previous, container))
             if container.started:
                 later.append(self._pool.submit(self._read_since, container))
-        return [future.result() for future in (*self._current, *later)]
+        return [item for future in (*self._current, *later) for item in future.result()]
 
-    def _read_current(self, container: Container, opened: threading.Event) -> EvidenceItem:
+    def _read_current(self, container: Container, opened: threading.Event) -> tuple[EvidenceItem, ...]:
         # Nothing was ever written by a container that has not been started, so nothing can be required of it.
         what = self._what(container, "current", required=container.started)
         return self._acquirer.stream(
-            what, lambda: self._acquirer.cluster.log(*self._place, container.name), on_open=opened.set
+            what,
+            lambda: self._acquirer.cluster.log(*self._place, container.name),
+            on_open=opened.set,
+            limits=self._limits,
         )
 
-    def _read_since(self, container: Container) -> EvidenceItem:
+    def _read_since(self, container: Container) -> tuple[EvidenceItem, ...]:
         what = self._what(container, "after-cut", query=f"sinceTime={self.started_at:%Y-%m-%dT%H:%M:%SZ}")
         return self._acquirer.stream(
-            what, lambda: self._acquirer.cluster.log(*self._place, container.name, since=self.started_at)
+            what,
+            lambda: self._acquirer.cluster.log(*self._place, container.name, since=self.started_at),
+            limits=self._limits,
         )
 
-    def _read_previous(self, container: Container) -> EvidenceItem:
+    def _read_previous(self, container: Container) -> tuple[EvidenceItem, ...]:
         what = self._what(container, "previous", required=True, query="previous=true")
         return self._acquirer.stream(
-            what, lambda: self._acquirer.cluster.log(*self._place, container.name, previous=True)
+            what,
+            lambda: self._acquirer.cluster.log(*self._place, container.name, previous=True),
+            limits=self._limits,
         )
 
     @property
@@ -79,9 +90,9 @@ class LogCapture:
     def _what(self, container: Container, which: str, *, required: bool = False, query: str = "") -> What:
         namespace, name = self._place
         return What(
-            id=f"logs/{container.name}/{which}",
+            id=f"logs/{name_part(container.name)}/{which}",
             kind="log",
-            source=f"/api/v1/namespaces/{namespace}/pods/{name}/log",
+            source=POD.path(namespace, name, "log"),
             method=" ".join(filter(None, ("get", f"container={container.name}&timestamps=true", query))),
             volatility=_VOLATILITY,
             required=required,

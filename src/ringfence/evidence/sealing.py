@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
 
 from ringfence import __version__
 from ringfence.errors import EvidenceError
@@ -22,6 +24,7 @@ from ringfence.seal.blob import Encoding
 from ringfence.seal.canonical import FormatError
 from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.signing import SigningKey
+from ringfence.seal.verify import examine_bundle
 from ringfence.seal.write import write_bundle
 from ringfence.store import evidence as rows
 from ringfence.store import timeline as store_timeline
@@ -56,13 +59,33 @@ class Sealer:
     vault: Vault
     key: SigningKey
 
-    def seal(self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], *, actor: str) -> Seal:
+    def seal(
+        self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], *, actor: str, key: str
+    ) -> Seal:
         """Record the items, write the bundle, record the seal. The timeline inside ends just before the seal's event.
+
+        ``key`` names what asks for it: the same step of the same run, begun again after a crash, makes one seal. Items
+        that it recorded before stay and are sealed: they were taken nearer to the event than any that are read anew.
 
         Raises VaultError, StoreError, EvidenceError when something in it has no place in the format.
         """
+        with self.store.write() as session:
+            capture = rows.begin_capture(session, incident.id, key)
+            if not rows.items(session, incident.id, capture):
+                _record(session, incident.id, capture, _in_order(items), actor=actor)
+        return self._sealed(incident, subject, capture, actor)
+
+    def resume(self, incident: Incident, subject: ObjectRef, *, actor: str, key: str) -> Seal | None:
+        """The seal of what was recorded under ``key`` before a crash; None when nothing was. Raises as ``seal``."""
+        with self.store.read() as session:
+            capture = rows.capture_for(session, incident.id, key)
+            if capture is None or not rows.items(session, incident.id, capture):
+                return None
+        return self._sealed(incident, subject, capture, actor)
+
+    def _sealed(self, incident: Incident, subject: ObjectRef, capture: int, actor: str) -> Seal:
         try:
-            return self._seal(incident, subject, items, actor)
+            return self._seal(incident, subject, capture, actor)
         except FormatError as error:
             raise EvidenceError(
                 "the evidence cannot be sealed as it is",
@@ -70,30 +93,19 @@ class Sealer:
                 next_step="keep the vault and the store as they are: the items themselves are in the vault",
             ) from error
 
-    def _seal(self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], actor: str) -> Seal:
-        now = datetime.now(UTC)
-        ordered = tuple(sorted(items, key=lambda item: (item.volatility, item.id)))
-        with self.store.write() as session:
-            capture = rows.next_capture(session, incident.id)
-            seal_id = f"{incident.id}/seal/{capture}"
-            rows.add_items(session, incident.id, capture, ordered, actor=actor, now=now)
-            acquired = [
-                (custody.Action.ACQUIRE, item.id, item.source, item.blob.raw_sha256) for item in ordered if item.blob
-            ]
-            append_custody(session, incident.id, acquired, actor=actor, now=now)
-            append_custody(
-                session,
-                incident.id,
-                [(custody.Action.SEAL, seal_id, "the bundle is written after this entry", None)],
-                actor=actor,
-                now=now,
-            )
+    def _seal(self, incident: Incident, subject: ObjectRef, capture: int, actor: str) -> Seal:
+        with self.store.read() as session:
+            known = rows.seal_of_capture(session, incident.id, capture)
+            if known is not None:
+                return known
+            items = _in_order(rows.items(session, incident.id, capture))
             entries = tuple(map(CustodyEntry.from_json, rows.custody(session, incident.id)))
             events = tuple(map(_timeline_entry, store_timeline.raw(session, incident.id)))
-        sealed = write_bundle(
-            self.vault.bundle(incident.id, capture),
-            facts=statement.SealFacts(
-                seal_id=seal_id,
+        contents = tuple(_sealed_item(item, incident.cluster) for item in items)
+        bundle = self._left_behind(incident.id, capture, contents)
+        if bundle is None:
+            facts = statement.SealFacts(
+                seal_id=_seal_id(incident.id, capture),
                 incident=incident.id,
                 cluster_uid=incident.cluster,
                 preserves=(
@@ -101,34 +113,79 @@ class Sealer:
                         subject.api_version, subject.kind, subject.namespace, subject.name, subject.uid
                     ),
                 ),
-                sealed_at=isoformat(now),
+                sealed_at=isoformat(datetime.now(UTC)),
                 tool=_TOOL,
-            ),
-            items=tuple(_sealed_item(item, incident.cluster) for item in ordered),
-            custody_entries=entries,
-            timeline_entries=events,
-            open_blob=self.vault.blobs(incident.id).open,
-            key=self.key,
-        )
-        lacking = shortfall(ordered)
+            )
+            written = write_bundle(
+                self.vault.bundle(incident.id, capture),
+                facts=facts,
+                items=contents,
+                custody_entries=entries,
+                timeline_entries=events,
+                open_blob=self.vault.blobs(incident.id).open,
+                key=self.key,
+            )
+            bundle = _Bundle(written.path, written.sha256, written.key_id, datetime.fromisoformat(facts.sealed_at))
+        lacking = shortfall(items)
         seal = Seal(
-            id=seal_id,
+            id=_seal_id(incident.id, capture),
             incident=incident.id,
             subject_uid=subject.uid,
-            path=str(sealed.path),
-            bundle_sha256=sealed.sha256,
-            key_id=sealed.key_id,
-            sealed_at=now,
-            items=len(ordered),
-            collected=sum(1 for item in ordered if item.result is Collected.COLLECTED),
+            path=str(bundle.path),
+            bundle_sha256=bundle.sha256,
+            key_id=bundle.key_id,
+            sealed_at=bundle.sealed_at,
+            acquired_at=max((item.ended_at for item in items if item.required), default=None),
+            items=len(items),
+            collected=sum(1 for item in items if item.result is Collected.COLLECTED),
             complete=not lacking,
             why_incomplete="; ".join(lacking),
         )
         with self.store.write() as session:
+            now = datetime.now(UTC)
             rows.add_seal(session, seal, capture, actor=actor, now=now)
-            stored = [(custody.Action.STORE, seal_id, str(sealed.path), sealed.sha256)]
-            append_custody(session, incident.id, stored, actor=actor, now=datetime.now(UTC))
+            stored = [(custody.Action.STORE, seal.id, str(bundle.path), bundle.sha256)]
+            append_custody(session, incident.id, stored, actor=actor, now=now)
         return seal
+
+    def _left_behind(self, incident: str, capture: int, items: tuple[manifest.Item, ...]) -> _Bundle | None:
+        """The bundle that was written for this capture right before a crash, if it is whole, ours, and of these items.
+
+        Another one beside it would be a second seal of the same evidence, and this one would be in no record.
+        """
+        for path in self.vault.bundles(incident, capture):
+            found = examine_bundle(path, self.key.public_key).seal
+            if found is None or (found.predicate.seal_id, found.items) != (_seal_id(incident, capture), items):
+                continue
+            return _Bundle(path, found.sha256, found.key_id, datetime.fromisoformat(found.predicate.sealed_at))
+        return None
+
+
+class _Bundle(NamedTuple):
+    """A bundle that lies in the vault, written now or before a crash."""
+
+    path: Path
+    sha256: str
+    key_id: str
+    sealed_at: datetime
+
+
+def _seal_id(incident: str, capture: int) -> str:
+    return f"{incident}/seal/{capture}"
+
+
+def _in_order(items: Iterable[EvidenceItem]) -> tuple[EvidenceItem, ...]:
+    """What is lost first comes first."""
+    return tuple(sorted(items, key=lambda item: (item.volatility, item.id)))
+
+
+def _record(session: Session, incident: str, capture: int, items: Sequence[EvidenceItem], *, actor: str) -> None:
+    now = datetime.now(UTC)
+    rows.add_items(session, incident, capture, items, actor=actor, now=now)
+    acquired = [(custody.Action.ACQUIRE, item.id, item.source, item.blob.raw_sha256) for item in items if item.blob]
+    append_custody(session, incident, acquired, actor=actor, now=now)
+    sealing = (custody.Action.SEAL, _seal_id(incident, capture), "the bundle is written after this entry", None)
+    append_custody(session, incident, [sealing], actor=actor, now=now)
 
 
 def append_custody(

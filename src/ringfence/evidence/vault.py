@@ -47,6 +47,11 @@ class Vault:
             path = self.root / incident / f"{name}.{again}.tar"
         return path
 
+    def bundles(self, incident: str, capture: int) -> tuple[Path, ...]:
+        """Bundles that were written for a capture, recorded or not."""
+        folder, name = self.root / incident, f"{incident}-seal-{capture}"
+        return tuple(sorted((*folder.glob(f"{name}.tar"), *folder.glob(f"{name}.*.tar"))))
+
     def _unusable(self, error: OSError) -> VaultError:
         return VaultError(
             f"the vault at {self.root} cannot be written",

@@ -103,8 +103,8 @@ def _captures(session: Session, incident: str) -> tuple[Capture, ...]:
         Capture(seal, evidence.items(session, incident, evidence.capture_of(session, seal.id)))
         for seal in evidence.seals(session, incident)
     ]
-    unsealed = evidence.items(session, incident, evidence.next_capture(session, incident))
-    return (*sealed, *([Capture(None, unsealed)] if unsealed else ()))
+    never = evidence.unsealed_captures(session, incident)
+    return (*sealed, *(Capture(None, evidence.items(session, incident, capture)) for capture in never))
 
 
 def _acceptances(entries: Sequence[Entry], rows: Sequence[AccessPath]) -> tuple[AcceptanceView, ...]:

@@ -8,27 +8,43 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from ringfence.model.canary import CanaryReport, CanaryResult
 from ringfence.model.evidence import Collected
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
 from ringfence.model.timeline import (
     AccessAccepted,
     AccessTurned,
+    ApprovalDecided,
+    ApprovalRequested,
+    AwarenessRecorded,
+    CanaryReported,
     CanaryTried,
+    CancelRequested,
     CaptureOpened,
     ChangeIntended,
     ChangeResult,
+    Classified,
+    DeterminationMade,
     Event,
     EvidenceAcquired,
     EvidenceHandled,
     EvidenceSealed,
     GlassBroken,
+    HandedOver,
     IncidentDeclared,
+    LeaseExpired,
+    LeaseGranted,
+    NoteAdded,
     PlanMade,
     Refusal,
     ReportWritten,
+    RunEnded,
+    RunStarted,
+    RunTaken,
     StateChanged,
     StepFinished,
+    TargetJoined,
 )
 from ringfence.reporting.text import counted, moment
 from ringfence.reporting.view import Milestone, Person, StepView, TimelineLine
@@ -99,7 +115,8 @@ def sentence(event: Event) -> str:
                 f"Command: {event.command}"
             )
         case StateChanged():
-            return f"The incident goes from {event.before} to {event.after}."
+            why = f" {event.reason}" if event.reason else ""
+            return f"The incident goes from {event.before} to {event.after}.{why}"
         case CaptureOpened():
             return (
                 f"Capture opened: {event.opened} of {event.streams} log streams, waited {event.waited_ms} ms for them."
@@ -132,10 +149,54 @@ def sentence(event: Event) -> str:
         case CanaryTried():
             why = f", {event.why}" if event.why else ""
             return f"Canary for {event.path} ({event.canary}): {event.result}{why}"
+        case CanaryReported(report=report):
+            return f"Canary {report.canary} for the fence of {report.target}: {_found_by(report)}"
         case ReportWritten():
             return f"Report written: {', '.join(event.files) or 'no file'}"
+        case TargetJoined():
+            return f"{event.target} belongs to the incident: {event.how}"
+        case AwarenessRecorded():
+            return f"Aware since {moment(event.aware_at)}: {event.reason}"
+        case DeterminationMade():
+            return f"Determined to be: {event.determination}: {event.reason}"
+        case Classified():
+            scheme = f", {event.scheme}: {event.value}" if event.scheme else ""
+            return f"Classified: severity {event.severity}{scheme}: {event.reason}"
+        case NoteAdded():
+            return f"Note: {event.text}"
+        case HandedOver():
+            left = f"open: {', '.join(event.open_rows) or 'no row'}; waiting: {', '.join(event.waiting) or 'nothing'}"
+            return f"Command handed over to {event.to}; {left}" + (f". {event.note}" if event.note else "")
+        case RunStarted():
+            phases = ", ".join(event.phases)
+            return (
+                f"{event.run}: playbook {event.playbook} started, {phases}, on {counted(len(event.targets), 'target')}"
+            )
+        case RunTaken():
+            return f"{event.run}: taken over by process {event.executor}, segment {event.segment}, epoch {event.epoch}"
+        case RunEnded():
+            return f"{event.run}: {event.state}" + (f": {event.why}" if event.why else "")
+        case CancelRequested():
+            return f"{event.run}: to be cancelled: {event.reason}. What is in force stays in force."
+        case ApprovalRequested():
+            second = " by a second person" if event.second_person else ""
+            until = f"until {moment(event.expires_at)}"
+            return f"{event.step}: {event.approval} asked for{second}, {until}: {event.reason}"
+        case ApprovalDecided():
+            return f"{event.approval}: {event.decision}" + (f": {event.reason}" if event.reason else "")
+        case LeaseGranted():
+            return f"The cut stands until {moment(event.until)}; then somebody is asked to look again."
+        case LeaseExpired():
+            return f"Nobody looked again by {moment(event.until)}. Nothing was reverted."
         case _:
             assert_never(event)
+
+
+def _found_by(report: CanaryReport) -> str:
+    if report.why:
+        return f"not tried: {report.why}"
+    counts = Counter(path.result for path in report.paths)
+    return ", ".join(f"{counts[result]} paths {result}" for result in CanaryResult if counts[result])
 
 
 def milestones(entries: Sequence[Entry], steps: Sequence[StepView], declared_at: datetime) -> tuple[Milestone, ...]:

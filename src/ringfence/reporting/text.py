@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 LONGEST = 2000
 """Characters of one text that are shown; the rest is counted."""
 
-# Letters that look like nothing at all, and piles of combining marks that would be drawn over their neighbours.
+# Letters that look like nothing at all.
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-_PILE = re.compile(
-    "(?<=[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2})"
-    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
-)
+_SUSPECT = re.compile("[^ -~]")
+_HIGHEST_PILE = 2
+"""Combining marks on one letter that are drawn; more would be drawn over the lines above."""
 _CLAIM = re.compile(r"(contain)(ed)", re.IGNORECASE)
 
 
 def visible(text: str, *, longest: int = LONGEST) -> str:
     """``text`` on one line, with everything that cannot be seen (controls, direction marks, blanks) as an escape."""
-    shown = "".join(one if one.isprintable() else _escape(one) for one in text[:longest])
-    shown = _BLANK.sub(lambda found: _escape(found.group()), _PILE.sub(lambda found: _escape(found.group()), shown))
+    shown = text[:longest]
+    if not (shown.isascii() and shown.isprintable()):
+        shown = _SUSPECT.sub(_unless_printable, shown)
+    if not shown.isascii():
+        shown = _BLANK.sub(lambda found: _escape(found.group()), "".join(_without_piles(shown)))
     left = len(text) - longest
     return shown if left <= 0 else f"{shown} … ({left} characters more)"
 
@@ -52,6 +56,18 @@ def listed(names: list[str], *, most: int = 8) -> str:
     """Names in one phrase; those beyond ``most`` are counted."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _unless_printable(found: re.Match[str]) -> str:
+    one = found.group()
+    return one if one.isprintable() else _escape(one)
+
+
+def _without_piles(text: str) -> Iterator[str]:
+    pile = 0
+    for one in text:
+        pile = pile + 1 if unicodedata.category(one) in ("Mn", "Me") else 0
+        yield one if pile <= _HIGHEST_PILE else _escape(one)
 
 
 def _escape(one: str) -> str:

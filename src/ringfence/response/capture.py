@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ringfence.errors import PlatformError, TargetError
-from ringfence.evidence.collect import collect
+import secrets
+from collections.abc import Iterator
+
+from ringfence.errors import PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
+from ringfence.model.base import Json
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
@@ -16,24 +20,43 @@ from ringfence.platform.kubernetes.surroundings import (
     read_surroundings,
 )
 from ringfence.response.context import Context
+from ringfence.store import targets
 
 
 def collect_and_seal(
-    context: Context, incident: Incident, target: ObjectRef, around: Surroundings, logs: LogCapture
+    context: Context,
+    incident: Incident,
+    target: ObjectRef,
+    around: Surroundings,
+    logs: LogCapture,
+    *,
+    key: str,
+    found: Json | None = None,
 ) -> Seal:
-    """Collect what there is, say what is not, and seal it. Raises VaultError, StoreError."""
+    """Collect what there is, say what is not, and seal it: one seal for each ``key``. ``found`` is the pod as it was
+    found, when that is kept because ``around`` was read later. Raises VaultError, StoreError."""
     siblings: Siblings | PlatformError
     try:
         siblings = read_siblings(context.cluster, around.pod)
     except PlatformError as error:
         siblings = error
-    items = collect(context.acquirer(incident), around, siblings, context.pool)
+    acquirer = context.acquirer(incident)
+    items = collect(acquirer, around, siblings, context.pool)
+    if found is not None:
+        items.append(pod_as_found(acquirer, around, found))
     items += logs.finish()
-    return context.sealer().seal(incident, target, items, actor=context.actor)
+    return context.sealer().seal(incident, target, items, actor=context.actor, key=key)
 
 
-def recapture(context: Context, incident: Incident, target: ObjectRef) -> Seal:
-    """Capture a live pod anew. Raises NotFound or TargetError when it is gone, VaultError, StoreError."""
+def recapture(context: Context, incident: Incident, target: ObjectRef, *, key: str) -> Seal:
+    """Capture a live pod anew, or seal what ``key`` had acquired before a crash.
+
+    The cut may have taken the pod out of its controller by now: who owned it, and what selected it, is looked up from
+    the pod as it was found. Raises NotFound or TargetError when it is gone, VaultError, StoreError.
+    """
+    left = context.sealer().resume(incident, target, actor=context.actor, key=key)
+    if left is not None:
+        return left
     pod, reading = read_pod(context.cluster, target.namespace, target.name)
     if pod["metadata"]["uid"] != target.uid:
         # Another pod's evidence under the suspect's uid would open the gate on nothing.
@@ -42,6 +65,23 @@ def recapture(context: Context, incident: Incident, target: ObjectRef) -> Seal:
             why=f"its uid was {target.uid}, this one's is {pod['metadata']['uid']}",
             next_step=f"ringfence status {incident.id}",
         )
+    with context.store.read() as session:
+        found = targets.as_found(session, incident.id, target.uid)
     logs = LogCapture(context.acquirer(incident), pod, context.logs_pool)
-    around = read_surroundings(context.cluster, context.cluster_id, pod, reading, context.pool)
-    return collect_and_seal(context, incident, target, around, logs)
+    around = read_surroundings(context.cluster, context.cluster_id, found or pod, reading, context.pool)
+    return collect_and_seal(context, incident, target, around, logs, key=key, found=found)
+
+
+def recapture_all(context: Context, incident: Incident) -> Iterator[tuple[ObjectRef, Seal | RingfenceError]]:
+    """Every pod of the incident captured anew; one that fails stops no other. Raises TargetError, StoreError."""
+    with context.store.read() as session:
+        pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == "Pod"]
+    if not pods:
+        raise TargetError(f"{incident.id} is about no pod", next_step=f"ringfence status {incident.id}")
+    for pod in pods:
+        try:
+            yield pod, recapture(context, incident, pod, key=f"collect/{secrets.token_hex(4)}")
+        except StoreError:
+            raise
+        except RingfenceError as error:
+            yield pod, error

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from ringfence.actions.canary import Options
 from ringfence.evidence.acquire import Acquirer
 from ringfence.evidence.sealing import Sealer
 from ringfence.evidence.vault import Vault
@@ -18,7 +20,13 @@ from ringfence.store.database import Store
 
 @dataclass(frozen=True)
 class Policy:
-    """What the configuration decides about a response."""
+    """What the configuration decides about a response. ``disabled`` are actions that may not be used here.
+
+    ``blast_radius_pods``: serving pods that one run may take away before a second person is asked. ``hourly_pods``: the
+    same over all incidents of an hour, of which ``critical_reserve`` (0..1) is kept for critical ones.
+    ``lease_minutes``: how long a cut stands before somebody is asked to look again. ``audit_log``: the API server's
+    audit log, where it can be read: the second witness of requests whose answer was lost.
+    """
 
     serving_floor: int
     pre_cut_wait_ms: int
@@ -27,6 +35,15 @@ class Policy:
     token_canary: bool
     protected_namespaces: tuple[str, ...]
     protected_label: str
+    blast_radius_pods: int = 10
+    hourly_pods: int = 60
+    critical_reserve: float = 0.5
+    lease_minutes: int = 480
+    approval_minutes: int = 60
+    disabled: frozenset[str] = frozenset()
+    canary: Options | None = None
+    canary_always: bool = False
+    audit_log: Path | None = None
 
 
 @dataclass(frozen=True)

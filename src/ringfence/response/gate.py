@@ -35,11 +35,16 @@ def _why(ref: ObjectRef, seals: tuple[Seal, ...], now: datetime, max_age: timede
     complete = [seal for seal in of_object if seal.complete]
     if not complete:
         return f"{ref} has no complete seal: {of_object[-1].why_incomplete}"
-    newest = max(complete, key=lambda seal: seal.sealed_at)
-    # A seal from the future is a clock that jumped: its age is not known.
-    age = now - newest.sealed_at
+    newest = max(complete, key=_as_of)
+    age = now - _as_of(newest)
     if age > max_age:
         return f"the newest seal of {ref} is {int(age.total_seconds())} s old, {int(max_age.total_seconds())} s allowed"
-    if age < timedelta(seconds=-5):
+    # A seal from the future is a clock that jumped: its age is not known.
+    if max(newest.acquired_at or newest.sealed_at, newest.sealed_at) - now > timedelta(seconds=5):
         return f"the newest seal of {ref} is from the future: a clock has jumped"
     return ""
+
+
+def _as_of(seal: Seal) -> datetime:
+    """How things stood when the evidence was taken, not when it was put into a bundle."""
+    return min(seal.acquired_at or seal.sealed_at, seal.sealed_at)

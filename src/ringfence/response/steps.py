@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, assert_never
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, assert_never
 
 from ringfence.actions.base import Action
-from ringfence.actions.perform import resolve
+from ringfence.actions.perform import NOT_APPLIED, Answer, resolve
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
@@ -25,8 +26,12 @@ from ringfence.model.outcome import (
 from ringfence.model.plan import Change, Plan
 from ringfence.model.proof import Level, Proof
 from ringfence.model.timeline import PlanMade, Refusal, StepFinished
+from ringfence.platform.kubernetes.audit import audit_says
 from ringfence.response.context import Context, now
 from ringfence.store import journal, timeline
+
+_UNDER_WAY = timedelta(seconds=75)
+"""How long a request can be under way after it was sent: kube-apiserver gives each 60 s by default."""
 
 
 class StepResult(NamedTuple):
@@ -80,7 +85,7 @@ def record_failure(context: Context, incident: Incident, step: str, action: str,
         timeline.append(session, incident.id, event, now())
 
 
-def carry_out(context: Context, incident: Incident, step: str, action: Action, plan: Plan) -> StepResult:
+def carry_out(context: Context, incident: Incident, step: str, action: Action[Any], plan: Plan) -> StepResult:
     """Apply every change of the plan and verify. A change that is needed and fails ends the step there."""
     records: list[ChangeRecord] = []
     for ordinal, change in enumerate(plan.changes):
@@ -88,8 +93,20 @@ def carry_out(context: Context, incident: Incident, step: str, action: Action, p
         records.append(record)
         if change.needed and not is_done(_outcome(record)):
             break
-    outcome = _together(plan, records)
-    proof = _verify(action, plan.target, records)
+    return conclude(context, incident, step, action, plan.target, records)
+
+
+def conclude(
+    context: Context,
+    incident: Incident,
+    step: str,
+    action: Action[Any],
+    target: ObjectRef,
+    records: Sequence[ChangeRecord],
+) -> StepResult:
+    """End a step on what the journal says of its changes, and verify what they did."""
+    outcome = _together(records)
+    proof = _verify(action, target, records)
     finished = StepFinished(
         occurred_at=now(), actor=context.actor, step=step, action=action.name, outcome=outcome, proof=proof
     )
@@ -99,9 +116,13 @@ def carry_out(context: Context, incident: Incident, step: str, action: Action, p
 
 
 def apply_change(
-    context: Context, incident: Incident, step: str, action: Action, ordinal: int, change: Change
+    context: Context, incident: Incident, step: str, action: Action[Any], ordinal: int, change: Change
 ) -> ChangeRecord:
-    """One change through the journal. One that a former attempt left without a result is looked up, not sent again."""
+    """One change through the journal, sent at most once in the life of its step.
+
+    One that a former attempt left without a result is looked up; one that has its result keeps it. To try again is a
+    new step, planned on what is live then, with an intent and an Audit-ID of its own.
+    """
     with context.store.write() as session:
         left = journal.find(session, incident.id, step, change.id)
         record = journal.intend(
@@ -114,36 +135,78 @@ def apply_change(
             actor=context.actor,
             now=now(),
         )
-    if record.outcome is not None and is_done(record.outcome):
+    if record.outcome is not None and not isinstance(record.outcome, Unknown):
         return record
-    sent = now()
-    unanswered = left is not None and left.outcome is None
-    answer = resolve(context.cluster, record.change) if unanswered else action.apply(record.change, record.audit_id)
-    if isinstance(answer.outcome, Unknown):
-        answer = resolve(context.cluster, record.change)
-    with context.store.write() as session:
-        return journal.finish(
-            session, record, answer.outcome, result_uid=answer.uid, actor=context.actor, sent_at=sent, now=now()
-        )
+    sent = None
+    if left is not None:
+        answer = _resolve(context, record)
+    else:
+        sent = now()
+        answer = action.apply(record.change, record.audit_id)
+        if isinstance(answer.outcome, Unknown):
+            answer = _resolve(context, record, lost=answer.outcome.problem)
+    return _finish(context, record, answer, sent_at=sent)
 
 
 def reconcile(context: Context, incident: Incident) -> None:
     """Find out what became of requests whose result was never written (we died in between), or was not known then.
 
-    Live state decides.
+    Live state decides, and the audit log where one is configured. A change that was not to be seen when its answer was
+    lost may have been under way still (a gateway gives up before the API server does): it is looked for once more,
+    until ``_UNDER_WAY`` has passed.
     """
     with context.store.read() as session:
-        open_records = [
-            record
-            for record in journal.of_incident(session, incident.id)
-            if record.outcome is None or isinstance(record.outcome, Unknown)
-        ]
-    for record in open_records:
-        answer = resolve(context.cluster, record.change)
-        with context.store.write() as session:
-            journal.finish(
-                session, record, answer.outcome, result_uid=answer.uid, actor=context.actor, sent_at=None, now=now()
-            )
+        records = journal.of_incident(session, incident.id)
+    for record in records:
+        if record.outcome is None or isinstance(record.outcome, Unknown):
+            look_up(context, record)
+        elif _may_show_late(record) and not _done_again(record, records):
+            answer = _resolve(context, record)
+            if is_done(answer.outcome) or now() - record.intended_at > _UNDER_WAY:
+                _finish(context, record, answer, sent_at=None)
+
+
+def look_up(context: Context, record: ChangeRecord) -> ChangeRecord:
+    """Find out what became of one request, and write it down."""
+    return _finish(context, record, _resolve(context, record), sent_at=None)
+
+
+def _resolve(context: Context, record: ChangeRecord, lost: Problem | None = None) -> Answer:
+    def witness(change: Change, audit_id: str) -> bool | None:
+        path, user = context.policy.audit_log, context.principal.subject
+        return audit_says(path, audit_id, verb=change.verb, ref=change.ref, user=user) if path else None
+
+    return resolve(context.cluster, record.change, audit_id=record.audit_id, witness=witness, lost=lost)
+
+
+def _finish(context: Context, record: ChangeRecord, answer: Answer, *, sent_at: datetime | None) -> ChangeRecord:
+    with context.store.write() as session:
+        return journal.finish(
+            session, record, answer.outcome, result_uid=answer.uid, actor=context.actor, sent_at=sent_at, now=now()
+        )
+
+
+def _may_show_late(record: ChangeRecord) -> bool:
+    """Whether the change was missing when it was last looked for, at a time when its request could be under way."""
+    return (
+        isinstance(record.outcome, Failed)
+        and record.outcome.problem.code == NOT_APPLIED
+        and record.answered_at is not None
+        and record.answered_at - record.intended_at <= _UNDER_WAY
+    )
+
+
+def _done_again(record: ChangeRecord, records: Sequence[ChangeRecord]) -> bool:
+    """Whether a later step did the same to the same object: what live state shows is then that step's."""
+    ref = record.change.ref
+    return any(
+        other.intended_at > record.intended_at
+        and (other.change.verb, other.change.ref.kind, other.change.ref.namespace, other.change.ref.name)
+        == (record.change.verb, ref.kind, ref.namespace, ref.name)
+        and other.outcome is not None
+        and is_done(other.outcome)
+        for other in records
+    )
 
 
 def next_step(context: Context, incident: Incident, verb: str) -> str:
@@ -159,10 +222,10 @@ def _outcome(record: ChangeRecord) -> Outcome:
     return record.outcome
 
 
-def _together(plan: Plan, records: Sequence[ChangeRecord]) -> Outcome:
+def _together(records: Sequence[ChangeRecord]) -> Outcome:
     """The step's outcome: the first needed change that is not done decides; others make the step partly done."""
-    for change, record in zip(plan.changes, records, strict=False):
-        if change.needed and not is_done(_outcome(record)):
+    for record in records:
+        if record.change.needed and not is_done(_outcome(record)):
             return _outcome(record)
     partly = [describe(_outcome(record)) for record in records if not is_done(_outcome(record))]
     if partly:
@@ -173,7 +236,7 @@ def _together(plan: Plan, records: Sequence[ChangeRecord]) -> Outcome:
     return Applied()
 
 
-def _verify(action: Action, target: ObjectRef, records: Sequence[ChangeRecord]) -> Proof:
+def _verify(action: Action[Any], target: ObjectRef, records: Sequence[ChangeRecord]) -> Proof:
     try:
         return action.verify(target, records)
     except PlatformError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ OWED = (
     "that no later seal was withheld: compare the timeline's head with one kept elsewhere",
 )
 """What a good verdict does not say; ``verify`` explains."""
+
+_LONGEST = 4000
+"""Characters of one line that are printed; the rest is counted."""
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 
 EPILOG = """\
 The signature can be checked without this program:
@@ -54,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         examination = examine_bundle(options.bundle, key)
     if options.output == "json":
-        print(json.dumps(_as_json(options.bundle, examination, listed=options.list), indent=2))
+        # DEL is the one control that JSON in ASCII leaves as it is.
+        print(
+            json.dumps(_as_json(options.bundle, examination, listed=options.list), indent=2).replace("\x7f", "\\u007f")
+        )
     else:
         print("\n".join(_safe(line) for line in _as_text(options.bundle, examination, listed=options.list)))
     return _exit_code(examination.problems)
@@ -206,8 +214,18 @@ def _problem_json(problem: Problem) -> dict[str, str]:
 
 
 def _safe(text: str) -> str:
-    """Text that cannot drive a terminal: whatever is not printable (controls, bidirectional marks) is escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+    """Text that cannot drive a terminal or hide from its reader, cut to a length that a person may read.
+
+    What is not printable (controls, bidirectional marks) is escaped, and so are letters that look like nothing and
+    combining marks on top of two others.
+    """
+    shown, marks = [], 0
+    for one in text[:_LONGEST]:
+        marks = marks + 1 if unicodedata.category(one) in ("Mn", "Me") else 0
+        harmless = one.isprintable() and one not in _BLANK and marks <= 2
+        shown.append(one if harmless else one.encode("unicode_escape").decode("ascii"))
+    left = len(text) - _LONGEST
+    return "".join(shown) if left <= 0 else f"{''.join(shown)} … ({left} characters more)"
 
 
 if __name__ == "__main__":

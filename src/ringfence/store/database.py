@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ringfence.errors import StoreError
 from ringfence.store import tables
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it against the folder."""
 
 _BUSY_MS = 10_000
@@ -55,6 +55,11 @@ class Store:
         except sa.exc.SQLAlchemyError as error:
             raise _store_error(self._engine.url, error) from error
 
+    @property
+    def place(self) -> str:
+        """Its URL as it may be shown: without a password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -63,7 +68,7 @@ def open_store(url: str) -> Store:
     """Open (and create or migrate) the database of that SQLAlchemy URL. Raises StoreError."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise StoreError(
             "the store's URL is not a database URL", why=str(error), next_step="correct store.url"
         ) from error
@@ -82,6 +87,17 @@ def open_store(url: str) -> Store:
     except (sa.exc.SQLAlchemyError, OSError) as error:
         raise _store_error(parsed, error) from error
     return Store(engine)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite store, None for another database. Raises StoreError for what is no database URL."""
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise StoreError(
+            "the store's URL is not a database URL", why=str(error), next_step="correct store.url"
+        ) from error
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
 def _tune_sqlite(engine: sa.Engine) -> None:

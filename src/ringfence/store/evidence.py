@@ -16,12 +16,49 @@ from ringfence.store import tables
 from ringfence.store.timeline import append
 
 
-def next_capture(session: Session, incident: str) -> int:
-    """The number of the incident's next capture (1, 2, …): one capture becomes one seal."""
+def begin_capture(session: Session, incident: str, key: str) -> int:
+    """The number of the capture that ``key`` asks for (1, 2, …); asked again it is the same. It becomes one seal."""
+    lock_custody(session, incident)
+    known = capture_for(session, incident, key)
+    if known is not None:
+        return known
+    table = tables.capture
     newest = session.execute(
-        sa.select(sa.func.max(tables.seal.c.capture)).where(tables.seal.c.incident == incident)
+        sa.select(sa.func.max(table.c.number)).where(table.c.incident == incident)
     ).scalar_one_or_none()
-    return (newest or 0) + 1
+    number = (newest or 0) + 1
+    session.execute(sa.insert(table).values(incident=incident, number=number, key=key))
+    return number
+
+
+def capture_for(session: Session, incident: str, key: str) -> int | None:
+    """The number of the capture that ``key`` has begun; None when it has not."""
+    table = tables.capture
+    number = session.execute(
+        sa.select(table.c.number).where(table.c.incident == incident, table.c.key == key)
+    ).scalar_one_or_none()
+    return int(number) if number is not None else None
+
+
+def seal_of_capture(session: Session, incident: str, capture: int) -> Seal | None:
+    """The seal that the capture became; None when it was begun and never sealed."""
+    body = session.execute(
+        sa.select(tables.seal.c.body).where(tables.seal.c.incident == incident, tables.seal.c.capture == capture)
+    ).scalar_one_or_none()
+    return Seal.model_validate(body) if body is not None else None
+
+
+def unsealed_captures(session: Session, incident: str) -> tuple[int, ...]:
+    """The numbers of the captures that hold items and never became a seal."""
+    item, seal = tables.evidence_item.c, tables.seal.c
+    sealed = sa.select(seal.capture).where(seal.incident == incident)
+    found = session.execute(
+        sa.select(item.capture)
+        .where(item.incident == incident, item.capture.not_in(sealed))
+        .distinct()
+        .order_by(item.capture)
+    )
+    return tuple(found.scalars())
 
 
 def add_items(

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ringfence.errors import TargetError
-from ringfence.model.incident import Incident, Severity, State
+from ringfence.model.base import Json
+from ringfence.model.incident import Determination, Incident, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.principal import Principal
-from ringfence.model.timeline import IncidentDeclared, StateChanged
-from ringfence.store import tables
+from ringfence.model.timeline import Classified, DeterminationMade, IncidentDeclared, StateChanged
+from ringfence.store import tables, targets
 from ringfence.store.timeline import GENESIS, append
 
 
@@ -27,8 +28,12 @@ def declare(
     fence: str,
     command: str,
     now: datetime,
+    found: Json | None = None,
 ) -> Incident:
-    """A new incident with its first event. ``fence`` is an opaque label value, unique over all incidents."""
+    """A new incident with its first event. ``fence`` is an opaque label value, unique over all incidents.
+
+    ``found`` is the target as the server sent it.
+    """
     remember(session, principal, now)
     number = session.execute(
         sa.insert(tables.incident)
@@ -65,6 +70,7 @@ def declare(
         ),
         now,
     )
+    targets.join(session, incident_id, target, found=found, how="", actor=principal.id, now=now)
     return get(session, incident_id)
 
 
@@ -84,21 +90,23 @@ def newest_first(session: Session) -> tuple[Incident, ...]:
 
 
 def open_on(session: Session, target_uid: str) -> Incident | None:
-    """The newest incident on that object that is not over yet, so that a second command joins it."""
+    """The newest incident about that object in which the attacker may still be in: a second command joins it."""
+    being_fought = [state.value for state in State if not state.over]
     row = session.execute(
         sa.select(tables.incident)
-        .where(
-            tables.incident.c.target_uid == target_uid,
-            tables.incident.c.state.in_([State.DECLARED.value, State.CONTAINING.value]),
-        )
+        .join(tables.incident_target, tables.incident_target.c.incident == tables.incident.c.id)
+        .where(tables.incident_target.c.object_uid == target_uid, tables.incident.c.state.in_(being_fought))
         .order_by(tables.incident.c.number.desc())
         .limit(1)
     ).one_or_none()
     return _incident(row) if row is not None else None
 
 
-def move(session: Session, incident: Incident, state: State, *, actor: str, now: datetime) -> None:
-    """Put the incident into another state, with its event; nothing when it is there already."""
+def move(session: Session, incident: Incident, state: State, *, actor: str, now: datetime, reason: str = "") -> None:
+    """Put the incident into another state, with its event; nothing when it is there already.
+
+    Raises TargetError for a transition that is not legal.
+    """
     before = State(
         session.execute(
             sa.select(tables.incident.c.state).where(tables.incident.c.id == incident.id).with_for_update()
@@ -106,8 +114,46 @@ def move(session: Session, incident: Incident, state: State, *, actor: str, now:
     )
     if before is state:
         return
+    if not before.may_become(state):
+        legal = ", ".join(after.value for after in State if before.may_become(after))
+        raise TargetError(
+            f"{incident.id} cannot go from {before} to {state}",
+            why=f"from {before} it may go to {legal}" if legal else f"{before} is the end: what comes back is new",
+            next_step=f"ringfence status {incident.id}",
+        )
     session.execute(sa.update(tables.incident).where(tables.incident.c.id == incident.id).values(state=state.value))
-    append(session, incident.id, StateChanged(occurred_at=now, actor=actor, before=before, after=state), now)
+    event = StateChanged(occurred_at=now, actor=actor, before=before, after=state, reason=reason)
+    append(session, incident.id, event, now)
+
+
+def determine(
+    session: Session, incident: Incident, determination: Determination, *, reason: str, actor: str, now: datetime
+) -> None:
+    """Write down what a person says that it turned out to be."""
+    session.execute(
+        sa.update(tables.incident).where(tables.incident.c.id == incident.id).values(determination=determination.value)
+    )
+    event = DeterminationMade(occurred_at=now, actor=actor, determination=determination, reason=reason)
+    append(session, incident.id, event, now)
+
+
+def classify(
+    session: Session,
+    incident: Incident,
+    severity: Severity,
+    *,
+    scheme: str,
+    value: str,
+    reason: str,
+    actor: str,
+    now: datetime,
+) -> None:
+    """Write down how grave a person says that it is."""
+    session.execute(
+        sa.update(tables.incident).where(tables.incident.c.id == incident.id).values(severity=severity.value)
+    )
+    event = Classified(occurred_at=now, actor=actor, severity=severity, scheme=scheme, value=value, reason=reason)
+    append(session, incident.id, event, now)
 
 
 def remember(session: Session, principal: Principal, now: datetime) -> None:
@@ -133,6 +179,7 @@ def _incident(row: sa.Row[tuple[object, ...]]) -> Incident:
         type=row.type,
         severity=row.severity,
         state=row.state,
+        determination=row.determination,
         title=row.title,
         declared_at=row.declared_at,
         declared_by=row.declared_by,

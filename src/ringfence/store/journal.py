@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -118,6 +118,15 @@ def of_incident(session: Session, incident: str) -> tuple[ChangeRecord, ...]:
     return tuple(_record(row) for row in rows)
 
 
+def of_step(session: Session, incident: str, label: str) -> tuple[ChangeRecord, ...]:
+    """The changes of a step and of its later attempts (``label`` and ``label.2``, …)."""
+    return tuple(
+        record
+        for record in of_incident(session, incident)
+        if record.step == label or (record.step.startswith(f"{label}.") and record.step[len(label) + 1 :].isdigit())
+    )
+
+
 def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tuple[ChangeRecord, ...]:
     """Changes to such objects, of any incident, that were made and not taken back; newest first."""
     rows = session.execute(
@@ -134,6 +143,22 @@ def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tu
         and isinstance(record.outcome, Applied | Already)
         and record.change.inverse is not None
     )
+
+
+def pods_taken(session: Session, *, since_seconds: int, now: datetime) -> int:
+    """How many pods were cut, or ended, in the last ``since_seconds``, over all incidents: what the breaker counts."""
+    rows = session.execute(
+        sa.select(tables.change.c.body).where(
+            tables.change.c.intended_at >= now - timedelta(seconds=since_seconds),
+            tables.change.c.outcome.is_not(None),
+        )
+    )
+    pods = {
+        body["ref"]["uid"]
+        for (body,) in rows
+        if body["ref"]["kind"] == "Pod" and body["verb"] in ("patch", "delete") and body["ref"]["uid"]
+    }
+    return len(pods)
 
 
 def _key(incident: str, step: str, change_id: str) -> tuple[sa.ColumnElement[bool], ...]:

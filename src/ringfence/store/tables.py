@@ -55,6 +55,7 @@ incident = sa.Table(
     sa.Column("type", sa.String, nullable=False),
     sa.Column("severity", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False),
+    sa.Column("determination", sa.String, nullable=False, server_default="undetermined"),
     sa.Column("title", sa.String, nullable=False),
     sa.Column("declared_at", Utc, nullable=False),
     sa.Column("declared_by", sa.String, sa.ForeignKey("principal.id"), nullable=False),
@@ -129,4 +130,106 @@ access_path = sa.Table(
     sa.Column("path", sa.String, primary_key=True),
     sa.Column("ordinal", sa.Integer, nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
+)
+
+incident_target = sa.Table(
+    "incident_target",
+    metadata,
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("object_uid", sa.String, primary_key=True, index=True),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("ref", sa.JSON, nullable=False),
+    # The object as it was found, and who controlled it: later its name may lead nowhere.
+    sa.Column("found", sa.JSON, nullable=True),
+    sa.Column("joined_at", Utc, nullable=False),
+)
+
+run = sa.Table(
+    "run",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("playbook", sa.String, nullable=False),
+    sa.Column("playbook_sha256", sa.String, nullable=False),
+    sa.Column("playbook_bytes", sa.LargeBinary, nullable=False),
+    sa.Column("targets", sa.JSON, nullable=False),
+    sa.Column("order", sa.JSON, nullable=False),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("segment", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("requested_by", sa.String, sa.ForeignKey("principal.id"), nullable=False),
+    sa.Column("cancel_requested_by", sa.String, nullable=False, server_default=""),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("ended_at", Utc, nullable=True),
+    sa.Column("why", sa.String, nullable=False, server_default=""),
+    sa.UniqueConstraint("incident", "number"),
+)
+
+step_run = sa.Table(
+    "step_run",
+    metadata,
+    sa.Column("run", sa.String, sa.ForeignKey("run.id"), primary_key=True),
+    sa.Column("step", sa.String, primary_key=True),
+    sa.Column("target_uid", sa.String, primary_key=True),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("outcome", sa.JSON, nullable=False),
+    sa.Column("proof", sa.JSON, nullable=True),
+    sa.Column("finished_at", Utc, nullable=False),
+)
+
+approval = sa.Table(
+    "approval",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("run", sa.String, sa.ForeignKey("run.id"), nullable=False, index=True),
+    sa.Column("step", sa.String, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("ceiling_sha256", sa.String, nullable=False),
+    sa.Column("decision", sa.String, nullable=False, index=True),
+    sa.Column("expires_at", Utc, nullable=False),
+)
+
+command = sa.Table(
+    "command",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("sent_by", sa.String, nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("done_at", Utc, nullable=True, index=True),
+    sqlite_autoincrement=True,
+)
+
+executor = sa.Table(
+    "executor",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("heartbeat_at", Utc, nullable=False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("until", Utc, nullable=False),
+    sa.Column("granted_by", sa.String, nullable=False),
+    sa.Column("granted_at", Utc, nullable=False),
+    sa.Column("expired", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+capture = sa.Table(
+    "capture",
+    metadata,
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    # What asked for it: the same step of the same run, begun again after a crash, gets the same number.
+    sa.Column("key", sa.String, nullable=False),
+    sa.UniqueConstraint("incident", "key"),
 )

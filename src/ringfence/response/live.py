@@ -1,0 +1,58 @@
+"""What one process holds beside the store while it carries a run on: open log streams, questions, progress.
+
+Nothing here is truth. After a crash it is empty, and every stage does without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ringfence.errors import EvidenceError, PlatformError
+from ringfence.evidence.logs import LogCapture
+from ringfence.model.incident import Incident
+from ringfence.platform.kubernetes.surroundings import NamespaceReading, Surroundings
+
+
+def nobody(_falling: str) -> bool:
+    """Nobody is there to be asked: the answer is no."""
+    return False
+
+
+@dataclass
+class Capture:
+    """What was read and opened for a pod before its cut. ``logs`` is the error when the vault cannot be used."""
+
+    around: Surroundings
+    logs: LogCapture | EvidenceError
+
+
+@dataclass
+class Live:
+    """``ask`` is asked when customers would fall below the floor; ``say`` hears what goes on; ``on_cut`` of each cut.
+
+    Several threads use it: each pod of a group has its own.
+    """
+
+    ask: Callable[[str], bool] = nobody
+    say: Callable[[str], None] = lambda _words: None
+    on_cut: Callable[[Incident], None] = lambda _incident: None
+    captures: dict[tuple[str, str], Capture] = field(default_factory=dict)
+    namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def keep(self, run: str, uid: str, capture: Capture) -> None:
+        with self.lock:
+            self.captures[run, uid] = capture
+
+    def take(self, run: str, uid: str) -> Capture | None:
+        """What was captured for the pod in this process; it is used up by that."""
+        with self.lock:
+            return self.captures.pop((run, uid), None)
+
+    def forget(self, run: str) -> None:
+        """The run ended here: what it left behind is of no use to anybody."""
+        with self.lock:
+            self.captures = {key: value for key, value in self.captures.items() if key[0] != run}
+            self.namespaces = {key: value for key, value in self.namespaces.items() if key[0] != run}

@@ -1,0 +1,29 @@
+"""What each action of the catalogue does in a run. A new one is one line here, one in the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from ringfence.response.scene import Answer, Scene
+from ringfence.response.stages import cut, destroy, lift, people, seal
+from ringfence.response.stages.canary import try_fence
+
+Stage = Callable[[Scene], Answer]
+
+STAGES: Mapping[str, Stage] = MappingProxyType(
+    {
+        "network.quarantine": cut.cut,
+        "network.canary": try_fence,
+        "evidence.seal": seal.seal,
+        "access.retest": people.look_again,
+        "human.approve": people.approve,
+        "incident.move": people.move,
+        "pod.delete": destroy.delete,
+        "pod.release": lift.release,
+        "fence.lift": lift.lift,
+        "workload.scale_to_zero": destroy.act,
+        "workload.restart_clean": destroy.act,
+        "node.cordon": destroy.act,
+    }
+)

@@ -1,0 +1,234 @@
+"""The stage ``network.quarantine``: open the capture, plan, cut. The cut comes first and waits for nobody."""
+
+from __future__ import annotations
+
+import time
+
+from ringfence.actions.base import Settings, Shape
+from ringfence.actions.network import Quarantine
+from ringfence.errors import EvidenceError, NotFound, PlatformError, RingfenceError
+from ringfence.evidence.logs import LogCapture
+from ringfence.model.base import Json
+from ringfence.model.incident import State
+from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.run import Ceiling, Run
+from ringfence.model.timeline import CaptureOpened, StepFinished
+from ringfence.platform.kubernetes.resources import ENDPOINT_SLICE, SERVICE
+from ringfence.platform.kubernetes.surroundings import (
+    NamespaceReading,
+    Reading,
+    Surroundings,
+    read_namespace,
+    read_pod,
+    read_surroundings,
+    surroundings,
+)
+from ringfence.response import attempts, consent, guard, steps
+from ringfence.response.context import Context, now
+from ringfence.response.guard import Survey
+from ringfence.response.live import Capture, Live
+from ringfence.response.scene import Answer, Ended, Paused, Scene
+from ringfence.store import incidents, journal, runs, targets, timeline
+
+
+def settings(scene: Scene) -> Settings:
+    """What the actions of this incident are made with."""
+    policy = scene.context.policy
+    shape: Shape = getattr(scene.params, "shape", "auto")
+    if scene.run.order.shape != "auto":
+        shape = scene.run.order.shape  # type: ignore[assignment]
+    return Settings(
+        fence=scene.incident.fence,
+        serving_floor=policy.serving_floor,
+        delete_wait_seconds=policy.delete_wait_seconds,
+        shape=shape,
+        accept_same_image=scene.run.order.accept_same_image,
+    )
+
+
+def cut(scene: Scene) -> Answer:
+    """Cut one pod off. Its evidence is opened first, and taken also when the cut is refused."""
+    context, incident, target = scene.context, scene.incident, scene.object
+    action = Quarantine(context.cluster, settings(scene))
+    label = attempts.begin(context, incident, scene.label)
+    if records := attempts.carried_out(context, incident, label):
+        # Cut before a crash: what is around the pod now is not what was around it then, and no capture to keep.
+        return _ended(scene, steps.conclude(context, incident, label, action, target, records))
+    try:
+        pod, reading = read_pod(context.cluster, target.namespace, target.name)
+    except NotFound:
+        return _gone(scene)
+    if pod["metadata"]["uid"] != target.uid:
+        return _gone(scene)
+    refusal = guard.protected(pod, context.policy)
+    if refusal is not None:
+        return _refused(scene, "protected", refusal)
+    logs = open_logs(scene, pod)
+    with context.store.write() as session:
+        targets.join(session, incident.id, target, found=pod, how="", actor=context.actor, now=now())
+    try:
+        around = _around(scene, pod, reading)
+        scene.live.keep(scene.run.id, target.uid, Capture(around, logs))
+        plan = action.plan(target, around)
+    except RingfenceError as error:
+        steps.record_failure(context, incident, label, action.name, error)
+        return Ended(Failed(problem=Problem.of(error)))
+    if isinstance(plan, Refused):
+        return _refused(scene, "plan", plan)
+    steps.record_plan(context, incident, label, plan)
+    falling = scene.held or ("" if len(scene.run.targets) > 1 else guard.below_floor(plan.impact))
+    if falling:
+        held = _below_floor(scene, falling)
+        if held is not None:
+            return held
+    if isinstance(logs, LogCapture):
+        _wait_for_capture(scene, logs)
+    result = steps.carry_out(context, incident, label, action, plan)
+    if steps.is_done(result.outcome):
+        scene.live.on_cut(incident)
+    return _ended(scene, result)
+
+
+def _ended(scene: Scene, result: steps.StepResult) -> Ended:
+    context, incident = scene.context, scene.incident
+    with context.store.write() as session:
+        if incidents.get(session, incident.id).state is State.DECLARED:
+            incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
+    return Ended(result.outcome, result.proof)
+
+
+def survey(context: Context, live: Live, run: Run) -> Survey:
+    """What cutting the run's pods together means for customers. Raises PlatformError when that cannot be read."""
+    pods: list[Json] = []
+    services: list[Json] = []
+    slices: list[Json] = []
+    wanted = [target for target in run.targets if target.kind == "Pod"]
+    for namespace in dict.fromkeys(target.namespace for target in wanted):
+        reading = _namespace(context, live, run, namespace)
+        services += reading.collections[SERVICE.plural]
+        slices += reading.collections[ENDPOINT_SLICE.plural]
+    with context.store.read() as session:
+        for target in wanted:
+            found = targets.as_found(session, run.incident, target.uid)
+            if found is not None:
+                pods.append(found)
+    return guard.survey(pods, services, slices, context.policy.serving_floor)
+
+
+def refresh(live: Live, run: Run) -> None:
+    """The first pod of a group has put up what all of them share: the others plan on what is there then."""
+    with live.lock:
+        live.namespaces = {key: value for key, value in live.namespaces.items() if key[0] != run.id}
+
+
+def open_logs(scene: Scene, pod: Json) -> LogCapture | EvidenceError:
+    """The log streams, or why they cannot be kept: a broken vault does not stop the cut."""
+    try:
+        return LogCapture(scene.context.acquirer(scene.incident), pod, scene.context.logs_pool)
+    except EvidenceError as error:
+        return error
+
+
+def _around(scene: Scene, pod: Json, reading: Reading) -> Surroundings:
+    context = scene.context
+    if len(scene.run.targets) == 1:
+        return read_surroundings(context.cluster, context.cluster_id, pod, reading, context.pool)
+    shared = _namespace(context, scene.live, scene.run, pod["metadata"]["namespace"])
+    return surroundings(context.cluster, context.cluster_id, pod, reading, shared)
+
+
+def _namespace(context: Context, live: Live, run: Run, namespace: str) -> NamespaceReading:
+    """The namespace, read once for a whole group."""
+    with live.lock:
+        known = live.namespaces.get((run.id, namespace))
+        if known is None:
+            try:
+                known = read_namespace(context.cluster, namespace, context.pool)
+            except PlatformError as error:
+                known = error
+            live.namespaces[run.id, namespace] = known
+    if isinstance(known, PlatformError):
+        raise known
+    return known
+
+
+def _below_floor(scene: Scene, falling: str) -> Answer | None:
+    """None when the operator takes the outage on, and, above the cap, a second person as well."""
+    context, run = scene.context, scene.run
+    with context.store.read() as session:
+        accepted = runs.get(session, run.id).order.accept_outage
+    if not accepted:
+        with scene.live.lock:  # one question for a whole group
+            with context.store.read() as session:
+                accepted = runs.get(session, run.id).order.accept_outage
+            if not accepted and scene.live.ask(falling):
+                with context.store.write() as session:
+                    runs.accept_outage(session, run)
+                accepted = True
+    if not accepted:
+        return _refused(
+            scene, "serving-floor", Refused(reason=falling, next_step="the same command with --accept-outage")
+        )
+    pods = sum(1 for target in run.targets if target.kind == "Pod")
+    with context.store.read() as session:
+        spent = journal.pods_taken(session, since_seconds=3600, now=now())
+    why = guard.needs_second_person(pods, context.policy) or guard.breaker(
+        spent, pods, scene.incident.severity, context.policy
+    )
+    if not why:
+        return None
+    ceiling = Ceiling(actions=(Quarantine.name,), targets=tuple(str(target) for target in run.targets), pods=pods)
+    answer = consent.consent(
+        context,
+        run,
+        scene.step.id,
+        ceiling,
+        reason=f"{falling}; {why}",
+        second_person=True,
+        minutes=context.policy.approval_minutes,
+    )
+    match answer:
+        case consent.Granted():
+            return None
+        case consent.Waiting(approval=approval):
+            return Paused(approval)
+        case Refused():
+            return _refused(scene, "approval", answer)
+
+
+def _wait_for_capture(scene: Scene, logs: LogCapture) -> None:
+    began = time.monotonic()
+    opened = logs.wait_opened(scene.context.policy.pre_cut_wait_ms / 1000)
+    event = CaptureOpened(
+        occurred_at=now(),
+        actor=scene.context.actor,
+        streams=logs.streams,
+        opened=opened,
+        waited_ms=int((time.monotonic() - began) * 1000),
+    )
+    with scene.context.store.write() as session:
+        timeline.append(session, scene.incident.id, event, now())
+
+
+def _gone(scene: Scene) -> Ended:
+    return finished(scene, Quarantine.name, Skipped(reason=f"{scene.object} is gone: there is nothing to cut"))
+
+
+def _refused(scene: Scene, gate: str, refused: Refused) -> Ended:
+    steps.refuse(scene.context, scene.incident, scene.label, Quarantine.name, gate, refused.reason)
+    return finished(scene, Quarantine.name, refused)
+
+
+def finished(scene: Scene, action: str, outcome: Outcome) -> Ended:
+    """End a step that sent nothing, with its event."""
+    event = StepFinished(
+        occurred_at=now(),
+        actor=scene.context.actor,
+        step=scene.label,
+        action=action,
+        outcome=outcome,
+        target=scene.target,
+    )
+    with scene.context.store.write() as session:
+        timeline.append(session, scene.incident.id, event, now())
+    return Ended(outcome)

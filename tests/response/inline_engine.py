@@ -1,0 +1,63 @@
+"""The engine's port without durability: workflows run at once, in this thread. What survives a crash is shown elsewhere
+(tests/crash), on the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ringfence.durable.port import Body, State
+
+Json = dict[str, Any]
+
+
+class InlineScope:
+    def __init__(self, engine: InlineEngine, id: str) -> None:  # noqa: A002
+        self.id = id
+        self._engine = engine
+
+    def step(self, name: str, work: Callable[[], Json]) -> Json:
+        self._engine.steps.append(f"{self.id}:{name}")
+        return work()
+
+    def parallel(self, workflow: str, payloads: Sequence[tuple[str, Json]], *, width: int = 16) -> tuple[Json, ...]:
+        return tuple(self._engine.run(workflow, f"{self.id}/{suffix}", payload) for suffix, payload in payloads)
+
+
+class InlineEngine:
+    """``steps`` are the names of the steps in the order in which they ran."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self._bodies: dict[str, Body] = {}
+        self._results: dict[str, Json] = {}
+        self._errors: dict[str, Exception] = {}
+
+    def register(self, name: str, body: Body) -> None:
+        self._bodies[name] = body
+
+    def launch(self, before: Callable[[], None] | None = None) -> None:
+        if before is not None:
+            before()
+
+    def start(self, workflow: str, id: str, payload: Json) -> None:  # noqa: A002
+        if id in self._results or id in self._errors:
+            return
+        try:
+            self._results[id] = self.run(workflow, id, payload)
+        except Exception as error:
+            self._errors[id] = error
+
+    def run(self, workflow: str, id: str, payload: Json) -> Json:  # noqa: A002
+        return self._bodies[workflow](InlineScope(self, id), payload)
+
+    def wait(self, id: str, timeout_seconds: float | None = None) -> Json | None:  # noqa: A002
+        if id in self._errors:
+            raise self._errors[id]
+        return self._results[id]
+
+    def state(self, id: str) -> State:  # noqa: A002
+        return "failed" if id in self._errors else "done" if id in self._results else "absent"
+
+    def close(self, wait_seconds: float = 5.0) -> None:
+        pass
