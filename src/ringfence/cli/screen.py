@@ -12,7 +12,7 @@ from ringfence.cli.output import say, styled
 from ringfence.cli.text import clean, plural, seconds
 from ringfence.cli.view import View
 from ringfence.model.access import AccessPath, PathState, Verdict
-from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped, Unknown, describe
+from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, Skipped, Unknown, describe
 from ringfence.model.proof import Level
 from ringfence.model.run import RunState
 
@@ -83,7 +83,7 @@ def _undone(view: View) -> str:
     match view.outcome:
         case None | Applied() | Already():
             return ""
-        case Refused(next_step=next_step) if next_step:
+        case Refused(next_step=next_step) | Failed(problem=Problem(next_step=next_step)) if next_step:
             return f"{describe(view.outcome)} (next: {next_step})"
         case Refused() | Failed() | Unknown() | Skipped():
             return describe(view.outcome)

@@ -31,7 +31,9 @@ _SAFE = "!$&'()*+,:;=@"
 
 @dataclass(frozen=True)
 class What:
-    """An item before it is acquired. ``absent_on_invalid``: a 400 means that there is none (logs)."""
+    """An item before it is acquired. ``absent_on_invalid``: a 400 means that there is none (logs), and so does a 204,
+    which the API server answers for a pod that no node has.
+    """
 
     id: str
     kind: str
@@ -141,7 +143,7 @@ class Acquirer:
         match error:
             case NotFound():
                 result = Collected.ABSENT
-            case Invalid(status=400) if what.absent_on_invalid:
+            case Invalid(status=400 | 204) if what.absent_on_invalid:
                 result = Collected.ABSENT
             case Denied():
                 result = Collected.DENIED

@@ -31,9 +31,9 @@ class RunState(StrEnum):
 class RunOrder(Noun):
     """What the person who started the run asked for; part of the run and frozen with it but for ``accept_outage``.
 
-    ``phases`` are the playbook's phases to run, in its order. ``decided`` says that the command itself was the decision
-    for the first of them. ``break_glass`` is the reason for destroying without a fresh seal, empty when the evidence gate
-    holds. ``canary`` tries the fence with a throw-away pod.
+    ``phases`` are the playbook's phases to run, in its order. ``decided``: the command itself was the decision for the
+    first of them. ``break_glass`` is the reason for destroying without a fresh seal, empty when the gate holds.
+    ``canary`` tries the fence with a throw-away pod.
     """
 
     phases: tuple[str, ...]

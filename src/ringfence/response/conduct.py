@@ -168,6 +168,12 @@ class Conductor:
                 with self._said():
                     self._to_its_end(run.id)
 
+    def say_how_to_go_on(self) -> None:
+        """To somebody who interrupts: what is not over, and what to type."""
+        with contextlib.suppress(RingfenceError):
+            for run in self._left():
+                self.live.say(f"{run.id} is not over; next: ringfence resume {run.incident}")
+
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
         try:
@@ -277,5 +283,10 @@ def conducting(
     try:
         yield conductor
         conductor.drain()
+    except Exception:
+        raise
+    except BaseException:
+        conductor.say_how_to_go_on()
+        raise
     finally:
         conductor.close()

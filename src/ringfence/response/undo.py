@@ -24,9 +24,7 @@ def undo_step(context: Context, incident: Incident, step: str) -> tuple[tuple[st
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
         records = journal.of_incident(session, incident.id)
-    chosen = [
-        record for record in records if record.step == step or record.step.startswith((f"{step}.", f"{step}/"))
-    ]
+    chosen = [record for record in records if record.step == step or record.step.startswith((f"{step}.", f"{step}/"))]
     if not chosen:
         known = ", ".join(dict.fromkeys(record.step for record in records)) or "none"
         raise TargetError(

@@ -7,6 +7,7 @@ is the eradicating phase of the playbook that the incident froze; typing it is t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from ringfence.errors import TargetError
 from ringfence.model.evidence import Seal
@@ -220,8 +221,27 @@ def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
     if len(steps) == 1 or len(undone) == len(steps):
         return undone[0].outcome
     words = "; ".join(dict.fromkeys(describe(step.outcome) for step in undone))
-    problem = Problem(code="partly", what=f"{len(undone)} of {len(steps)} were not done", why=words)
+    hints = (_next_of(step.outcome) for step in undone)
+    problem = Problem(
+        code="partly",
+        what=f"{len(undone)} of {len(steps)} were not done",
+        why=words,
+        next_step=next((hint for hint in hints if hint), ""),
+    )
     return Failed(problem=problem)
+
+
+def _next_of(outcome: Outcome) -> str:
+    """What an outcome that is not done says to do."""
+    match outcome:
+        case Refused(next_step=next_step):
+            return next_step
+        case Failed(problem=problem) | Unknown(problem=problem):
+            return problem.next_step
+        case Skipped() | Applied() | Already():
+            return ""
+        case _:
+            assert_never(outcome)
 
 
 def _failed(why: str) -> Failed:
