@@ -97,6 +97,8 @@ def test_the_same_bytes_twice_are_one_blob(acquirer: Acquirer, blobs: BlobFolder
         (Denied, 401, WHAT, Collected.DENIED),
         (Invalid, 400, WHAT, Collected.FAILED),
         (Invalid, 400, LOG, Collected.ABSENT),  # the kubelet: there is no previous instance
+        (Invalid, 204, LOG, Collected.ABSENT),  # the API server: no node has the pod
+        (Invalid, 204, WHAT, Collected.FAILED),
         (Invalid, 302, LOG, Collected.FAILED),  # a redirect says nothing about the log
         (Invalid, 403, LOG, Collected.FAILED),  # nor does a refusal by admission
         (Invalid, 422, LOG, Collected.FAILED),

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from ringfence.model.evidence import Seal
 from ringfence.model.objects import ObjectRef
 
+_SKEW = timedelta(seconds=5)
+
 
 def shut_because(
     destroys: Iterable[ObjectRef], seals: Iterable[Seal], *, now: datetime, max_age_seconds: int
@@ -19,7 +21,8 @@ def shut_because(
     """Why the gate is shut, one sentence per object; empty when it is open.
 
     Each object that will die needs a seal of that very object (uid), complete, and not older than ``max_age_seconds``.
-    An object without a uid, or a plan that destroys nothing it can name, keeps the gate shut.
+    An object without a uid, or a plan that destroys nothing it can name, keeps the gate shut. ``seals`` are in the order
+    in which they were made.
     """
     known = tuple(seals)
     doomed = tuple(destroys)
@@ -35,16 +38,18 @@ def _why(ref: ObjectRef, seals: tuple[Seal, ...], now: datetime, max_age: timede
     complete = [seal for seal in of_object if seal.complete]
     if not complete:
         return f"{ref} has no complete seal: {of_object[-1].why_incomplete}"
-    newest = max(complete, key=_as_of)
-    age = now - _as_of(newest)
+    # A seal from the future is a clock that jumped: its age is not known, nor that of any before it.
+    known: list[Seal] = []
+    for seal in complete:
+        known = [] if max(seal.sealed_at, _as_of(seal)) - now > _SKEW else [*known, seal]
+    if not known:
+        return f"the newest seal of {ref} is from the future: a clock has jumped"
+    age = now - max(map(_as_of, known))
     if age > max_age:
         return f"the newest seal of {ref} is {int(age.total_seconds())} s old, {int(max_age.total_seconds())} s allowed"
-    # A seal from the future is a clock that jumped: its age is not known.
-    if max(newest.acquired_at or newest.sealed_at, newest.sealed_at) - now > timedelta(seconds=5):
-        return f"the newest seal of {ref} is from the future: a clock has jumped"
     return ""
 
 
 def _as_of(seal: Seal) -> datetime:
     """How things stood when the evidence was taken, not when it was put into a bundle."""
-    return min(seal.acquired_at or seal.sealed_at, seal.sealed_at)
+    return seal.acquired_at or seal.sealed_at

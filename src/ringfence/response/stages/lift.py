@@ -68,6 +68,7 @@ def release(scene: Scene) -> Answer:
     record = cut_of(context, incident, target)
     live = find(context, target)
     if live is None:
+        attempts.begin(context, incident, scene.label)  # a crash may have left its delete without a result
         return finished(scene, "pod.release", Already(reason=f"{target} is gone"))
     if record is None and not _is_fenced(live, incident):
         # A pod that was never cut serves customers still: releasing it must not kill it.
