@@ -179,4 +179,5 @@ def _siblings(acquirer: Acquirer, siblings: Siblings | PlatformError) -> Iterabl
 
 
 def _json(body: object) -> bytes:
-    return json.dumps(body, indent=1, sort_keys=True).encode()
+    # Without an indent: the fast encoder has none, and siblings are whole pods.
+    return json.dumps(body, sort_keys=True).encode()

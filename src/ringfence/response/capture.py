@@ -12,6 +12,7 @@ from ringfence.model.base import Json
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
+from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.surroundings import (
     Siblings,
     Surroundings,
@@ -32,12 +33,16 @@ def collect_and_seal(
     *,
     key: str,
     found: Json | None = None,
+    view: Cluster | None = None,
 ) -> Seal:
-    """Collect what there is, say what is not, and seal it: one seal for each ``key``. ``found`` is the pod as it was
-    found, when that is kept because ``around`` was read later. Raises VaultError, StoreError."""
+    """Collect what there is, say what is not, and seal it: one seal for each ``key``.
+
+    ``found`` is the pod as it was found, when that is kept because ``around`` was read later. ``view`` is where
+    siblings are looked for: pods sealed together need not list the cluster's pods each. Raises VaultError, StoreError.
+    """
     siblings: Siblings | PlatformError
     try:
-        siblings = read_siblings(context.cluster, around.pod)
+        siblings = read_siblings(view or context.cluster, around.pod)
     except PlatformError as error:
         siblings = error
     acquirer = context.acquirer(incident)

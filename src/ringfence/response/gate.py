@@ -21,8 +21,8 @@ def shut_because(
     """Why the gate is shut, one sentence per object; empty when it is open.
 
     Each object that will die needs a seal of that very object (uid), complete, and not older than ``max_age_seconds``.
-    An object without a uid, or a plan that destroys nothing it can name, keeps the gate shut. ``seals`` are in the order
-    in which they were made.
+    An object without a uid, or a plan that destroys nothing it can name, keeps the gate shut. ``seals`` come in the
+    order in which they were made.
     """
     known = tuple(seals)
     doomed = tuple(destroys)
@@ -41,7 +41,8 @@ def _why(ref: ObjectRef, seals: tuple[Seal, ...], now: datetime, max_age: timede
     # A seal from the future is a clock that jumped: its age is not known, nor that of any before it.
     known: list[Seal] = []
     for seal in complete:
-        known = [] if max(seal.sealed_at, _as_of(seal)) - now > _SKEW else [*known, seal]
+        newest = max(seal.sealed_at, seal.acquired_at or seal.sealed_at)
+        known = [] if newest - now > _SKEW else [*known, seal]
     if not known:
         return f"the newest seal of {ref} is from the future: a clock has jumped"
     age = now - max(map(_as_of, known))
@@ -52,4 +53,4 @@ def _why(ref: ObjectRef, seals: tuple[Seal, ...], now: datetime, max_age: timede
 
 def _as_of(seal: Seal) -> datetime:
     """How things stood when the evidence was taken, not when it was put into a bundle."""
-    return seal.acquired_at or seal.sealed_at
+    return min(seal.sealed_at, seal.acquired_at or seal.sealed_at)

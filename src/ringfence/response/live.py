@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ringfence.errors import EvidenceError, PlatformError
 from ringfence.evidence.logs import LogCapture
 from ringfence.model.incident import Incident
+from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import NamespaceReading, Surroundings
 
 
@@ -40,7 +42,13 @@ class Live:
     on_cut: Callable[[Incident], None] = lambda _incident: None
     captures: dict[tuple[str, str], Capture] = field(default_factory=dict)
     namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
+    views: dict[str, Snapshot] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def view(self, run: str, cluster: Cluster) -> Snapshot:
+        """One look at the cluster for all pods that the run seals in this process."""
+        with self.lock:
+            return self.views.setdefault(run, Snapshot(cluster))
 
     def keep(self, run: str, uid: str, capture: Capture) -> None:
         with self.lock:
@@ -56,3 +64,4 @@ class Live:
         with self.lock:
             self.captures = {key: value for key, value in self.captures.items() if key[0] != run}
             self.namespaces = {key: value for key, value in self.namespaces.items() if key[0] != run}
+            self.views.pop(run, None)

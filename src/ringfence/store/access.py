@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.timeline import AccessAccepted, AccessTurned
 from ringfence.store import tables
-from ringfence.store.timeline import append
+from ringfence.store.timeline import append, append_all
 
 
 def rows(session: Session, incident: str) -> tuple[AccessPath, ...]:
@@ -35,19 +35,20 @@ def save(
     before = {row.path: row for row in rows(session, incident)}
     after = {row.path: _with_acceptance(row, before.get(row.path)) for row in computed}
     standing = {**{path: row for path, row in before.items() if path not in after}, **after}
-    for row in after.values():
-        old = before.get(row.path)
-        if old is None or (old.state, old.level) != (row.state, row.level):
-            turned = AccessTurned(
-                occurred_at=now,
-                actor=actor,
-                path=row.path,
-                before=old.state if old else None,
-                after=row.state,
-                level=row.level,
-                why=row.why,
-            )
-            append(session, incident, turned, now)
+    turned = [
+        AccessTurned(
+            occurred_at=now,
+            actor=actor,
+            path=row.path,
+            before=old.state if old else None,
+            after=row.state,
+            level=row.level,
+            why=row.why,
+        )
+        for row in after.values()
+        if (old := before.get(row.path)) is None or (old.state, old.level) != (row.state, row.level)
+    ]
+    append_all(session, incident, turned, now)
     _replace(session, incident, standing.values())
     return tuple(standing.values())
 
@@ -73,7 +74,9 @@ def _with_acceptance(row: AccessPath, old: AccessPath | None) -> AccessPath:
 
 def _replace(session: Session, incident: str, statement: Iterable[AccessPath]) -> None:
     session.execute(sa.delete(tables.access_path).where(tables.access_path.c.incident == incident))
-    for ordinal, row in enumerate(statement):
-        session.execute(
-            sa.insert(tables.access_path).values(incident=incident, path=row.path, ordinal=ordinal, body=row.to_json())
-        )
+    rows = [
+        {"incident": incident, "path": row.path, "ordinal": ordinal, "body": row.to_json()}
+        for ordinal, row in enumerate(statement)
+    ]
+    if rows:
+        session.execute(sa.insert(tables.access_path), rows)

@@ -7,6 +7,7 @@ no time-out cures. WAL with ``synchronous=FULL``: acknowledged means on disk.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ class Store:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # SQLite wakes waiting writers in no order: of sixteen threads some would wait until their time is up.
+        self._turn: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        )
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
@@ -36,7 +41,7 @@ class Store:
 
         Raises StoreError when the database cannot take it (disk full, read-only, locked).
         """
-        with self._session({_WRITE: True}) as session:
+        with self._turn, self._session({_WRITE: True}) as session:
             yield session
 
     @contextlib.contextmanager

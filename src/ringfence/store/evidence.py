@@ -13,7 +13,7 @@ from ringfence.model.base import Json
 from ringfence.model.evidence import EvidenceItem, Seal
 from ringfence.model.timeline import EvidenceAcquired, EvidenceSealed
 from ringfence.store import tables
-from ringfence.store.timeline import append
+from ringfence.store.timeline import append, append_all
 
 
 def begin_capture(session: Session, incident: str, key: str) -> int:
@@ -70,13 +70,16 @@ def add_items(
             tables.evidence_item.c.incident == incident, tables.evidence_item.c.capture == capture
         )
     )
-    for item in items:
-        session.execute(
-            sa.insert(tables.evidence_item).values(incident=incident, capture=capture, id=item.id, body=item.to_json())
-        )
-        append(
-            session,
-            incident,
+    if not items:
+        return
+    session.execute(
+        sa.insert(tables.evidence_item),
+        [{"incident": incident, "capture": capture, "id": item.id, "body": item.to_json()} for item in items],
+    )
+    append_all(
+        session,
+        incident,
+        [
             EvidenceAcquired(
                 occurred_at=item.ended_at,
                 actor=actor,
@@ -85,9 +88,11 @@ def add_items(
                 reason=item.reason,
                 raw_sha256=item.blob.raw_sha256 if item.blob else "",
                 raw_size=item.blob.raw_size if item.blob else 0,
-            ),
-            now,
-        )
+            )
+            for item in items
+        ],
+        now,
+    )
 
 
 def items(session: Session, incident: str, capture: int) -> tuple[EvidenceItem, ...]:
@@ -154,5 +159,6 @@ def lock_custody(session: Session, incident: str) -> None:
 
 
 def add_custody(session: Session, incident: str, entries: Sequence[Json]) -> None:
-    for entry in entries:
-        session.execute(sa.insert(tables.custody).values(incident=incident, seq=entry["seq"], body=entry))
+    if entries:
+        rows = [{"incident": incident, "seq": entry["seq"], "body": entry} for entry in entries]
+        session.execute(sa.insert(tables.custody), rows)

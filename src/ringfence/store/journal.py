@@ -119,12 +119,18 @@ def of_incident(session: Session, incident: str) -> tuple[ChangeRecord, ...]:
 
 
 def of_step(session: Session, incident: str, label: str) -> tuple[ChangeRecord, ...]:
-    """The changes of a step and of its later attempts (``label`` and ``label.2``, …)."""
-    return tuple(
-        record
-        for record in of_incident(session, incident)
-        if record.step == label or (record.step.startswith(f"{label}.") and record.step[len(label) + 1 :].isdigit())
+    """The changes of a step and of its later attempts (``label`` and ``label.2``, …), in the order of their intents."""
+    table = tables.change
+    rows = session.execute(
+        sa.select(table)
+        .where(
+            table.c.incident == incident,
+            sa.or_(table.c.step == label, table.c.step.startswith(f"{label}.", autoescape=True)),
+        )
+        .order_by(table.c.intended_at, table.c.ordinal)
     )
+    records = (_record(row) for row in rows)
+    return tuple(record for record in records if record.step == label or record.step[len(label) + 1 :].isdigit())
 
 
 def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tuple[ChangeRecord, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -40,48 +40,62 @@ class Row(NamedTuple):
 
 
 def append(session: Session, incident: str, event: Event, now: datetime) -> TimelineEntry:
-    """Append one event. The first statement takes the incident's row, so concurrent appends queue and cannot fork.
+    """Append one event. Raises TargetError when there is no such incident."""
+    return append_all(session, incident, (event,), now)[0]
 
-    Raises TargetError when there is no such incident.
-    """
+
+def append_all(session: Session, incident: str, events: Sequence[Event], now: datetime) -> tuple[TimelineEntry, ...]:
+    """Append events in their order. The first statement takes the incident's row, so concurrent appends queue and
+    cannot fork. Raises TargetError when there is no such incident."""
+    if not events:
+        return ()
     row = session.execute(
         sa.update(tables.incident)
         .where(tables.incident.c.id == incident)
-        .values(seq=tables.incident.c.seq + 1)
+        .values(seq=tables.incident.c.seq + len(events))
         .returning(tables.incident.c.seq, tables.incident.c.head_hash)
     ).one_or_none()
     if row is None:
         raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
-    body = rfc8785.dumps({**event.to_json(), _RECORDED_AT: isoformat(now)})
-    body_sha256 = hashlib.sha256(body).hexdigest()
-    entry = TimelineEntry(
-        incident=incident,
-        seq=row.seq,
-        recorded_at=now,
-        event=event,
-        body_sha256=body_sha256,
-        prev_hash=row.head_hash,
-        hash=chain_hash(incident, row.seq, body_sha256, row.head_hash),
-    )
-    session.execute(
-        sa.insert(tables.event).values(
+    entries: list[TimelineEntry] = []
+    rows: list[dict[str, object]] = []
+    previous = row.head_hash
+    for seq, event in enumerate(events, start=row.seq - len(events) + 1):
+        body = rfc8785.dumps({**event.to_json(), _RECORDED_AT: isoformat(now)})
+        body_sha256 = hashlib.sha256(body).hexdigest()
+        entry = TimelineEntry(
             incident=incident,
-            seq=entry.seq,
-            type=event.type,
+            seq=seq,
             recorded_at=now,
-            body=body,
-            body_sha256=entry.body_sha256,
-            prev_hash=entry.prev_hash,
-            hash=entry.hash,
+            event=event,
+            body_sha256=body_sha256,
+            prev_hash=previous,
+            hash=chain_hash(incident, seq, body_sha256, previous),
         )
-    )
-    session.execute(sa.update(tables.incident).where(tables.incident.c.id == incident).values(head_hash=entry.hash))
-    return entry
+        entries.append(entry)
+        previous = entry.hash
+        rows.append(
+            {
+                "incident": incident,
+                "seq": seq,
+                "type": event.type,
+                "recorded_at": now,
+                "body": body,
+                "body_sha256": body_sha256,
+                "prev_hash": entry.prev_hash,
+                "hash": entry.hash,
+            }
+        )
+    session.execute(sa.insert(tables.event), rows)
+    session.execute(sa.update(tables.incident).where(tables.incident.c.id == incident).values(head_hash=previous))
+    return tuple(entries)
 
 
 def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str:
-    link = {"incident": incident, "seq": seq, "body_sha256": body_sha256, "prev_hash": prev_hash}
-    return hashlib.sha256(rfc8785.dumps(link)).hexdigest()  # type: ignore[arg-type]
+    """SHA-256 of the link's canonical JSON (RFC 8785), which is written out here: it is asked for often."""
+    name = rfc8785.dumps(incident).decode()
+    link = f'{{"body_sha256":"{body_sha256}","incident":{name},"prev_hash":"{prev_hash}","seq":{seq}}}'
+    return hashlib.sha256(link.encode()).hexdigest()
 
 
 def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:

@@ -17,12 +17,13 @@ def seal(scene: Scene) -> Answer:
         known = evidence.seal_of_capture(session, incident.id, evidence.begin_capture(session, incident.id, key))
     if known is not None:
         return Ended(Already(reason=f"{known.id} was made by this step"))
+    view = scene.live.view(scene.run.id, context.cluster)
     captured = scene.live.take(scene.run.id, target.uid)
     try:
         if isinstance(captured, Capture):
             if isinstance(captured.logs, EvidenceError):
                 raise captured.logs
-            made = collect_and_seal(context, incident, target, captured.around, captured.logs, key=key)
+            made = collect_and_seal(context, incident, target, captured.around, captured.logs, key=key, view=view)
         else:
             made = recapture(context, incident, target, key=key)
     except NotFound as error:
