@@ -6,6 +6,7 @@ output that was copied from runs.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -26,6 +27,8 @@ import lab.__main__
 import lab.attack
 from ringfence import __version__, config
 from ringfence.cli.commands import app
+from ringfence.model.incident import State
+from ringfence.playbooks import builtin_names, lint, load, require_clean
 from ringfence.seal import cli as verifier
 from scripts import generate
 
@@ -205,7 +208,51 @@ def test_names_of_environment_variables_are_keys_of_the_configuration(page: Path
     assert found - {"RINGFENCE_", "RINGFENCE_CONFIG"} <= keys
 
 
+@every_page
+def test_playbook_examples_load_and_have_no_finding(page: Path) -> None:
+    for fence in fences(page):
+        if fence.info == "yaml playbook":
+            name = yaml.safe_load(fence.content)["metadata"]["name"]
+            playbook = load(fence.content.encode(), f"{name}.yaml")
+            require_clean(playbook, name)
+            assert lint(playbook) == ()
+        else:
+            assert "kind: Playbook" not in fence.content, "mark it: ```yaml playbook"
+
+
+def test_the_linters_rules_are_all_explained() -> None:
+    source = Path(inspect.getfile(lint)).read_text(encoding="utf-8")
+    rules = set(re.findall(r"_(error|warning)\(\s*\"([a-z-]+)\"", source))
+    page = (ROOT / "docs/tasks/write-a-playbook.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", page, re.MULTILINE)
+    assert {(gravity, rule) for rule, gravity in rows} == rules
+
+
+def test_the_drawing_of_the_states_has_every_legal_transition() -> None:
+    drawing = next(fence for fence in fences(ROOT / "docs/concepts/incident-states.md") if fence.info == "mermaid")
+    arrows = set(re.findall(r"^ +(\w+) --> (\w+)$", drawing.content, re.MULTILINE))
+    drawn = {(State(a.replace("_", "-")), State(b.replace("_", "-"))) for a, b in arrows}
+    legal = {(a, b) for a in State for b in State if a.may_become(b)}
+    # Every state may be closed: the text says so, and the drawing shows the usual way alone.
+    assert drawn == {(a, b) for a, b in legal if b is not State.CLOSED or a is State.POST_INCIDENT}
+    assert all((a, State.CLOSED) in legal for a in State if a is not State.CLOSED)
+
+
+def test_every_benchmark_has_its_section() -> None:
+    modules = {path.stem for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    shown = {line.words[2] for line in commands(ROOT / "docs/performance.md") if line.words[1:2] == ["-m"]}
+    assert shown == {f"bench.{name}" for name in modules}
+
+
 # --- commands --------------------------------------------------------------------------
+@every_page
+def test_playbooks_that_commands_name_are_in_the_library(page: Path) -> None:
+    for line in commands(page):
+        if line.program == "ringfence" and line.words[1:2] == ["respond"] and len(line.words) > 2:
+            name = line.words[2]
+            assert name in builtin_names() or name.endswith(".yaml") or (name.isupper() and not line.whole), line.words
+
+
 @every_page
 def test_command_lines_parse(page: Path) -> None:
     for line in commands(page):
@@ -227,7 +274,9 @@ def cli_problem(line: Line) -> str:
     command: Any = typer.main.get_command(app)
     words, context = line.words[1:], None
     if words[0].startswith("-"):
-        return "" if words[0] in {option for p in command.params for option in p.opts} else f"no option {words[0]}"
+        known = {option for p in command.params for option in p.opts}
+        known.update(command.context_settings["help_option_names"])
+        return "" if words[0] in known else f"no option {words[0]}"
     try:
         while hasattr(command, "commands"):
             if not words:

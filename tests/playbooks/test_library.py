@@ -18,7 +18,7 @@ ACTIONS = {
     ],
     "stop-workload": [
         *("network.quarantine", "evidence.seal", "access.retest"),
-        *("human.approve", "workload.scale_to_zero", "access.retest"),
+        *("human.approve", "workload.scale_to_zero", "fence.lift", "access.retest"),
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
     "cordon-node": ["node.cordon", "access.retest"],

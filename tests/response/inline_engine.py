@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ringfence.durable.port import Body, State
+from ringfence.durable.port import Body, RunFailed, State
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ class InlineEngine:
 
     def wait(self, id: str, timeout_seconds: float | None = None) -> Json | None:  # noqa: A002
         if id in self._errors:
-            raise self._errors[id]
+            raise RunFailed(f"run {id} failed", why=str(self._errors[id])) from self._errors[id]
         return self._results[id]
 
     def state(self, id: str) -> State:  # noqa: A002

@@ -70,6 +70,18 @@ def test_an_older_complete_seal_counts_beside_a_newer_incomplete_one() -> None:
     assert shut(seal(age=120), seal(age=1, complete=False)) == ()
 
 
+def test_a_seal_made_since_the_clock_jumped_back_counts() -> None:
+    """Nobody has to wait until the clock has caught up: collecting the evidence again opens the gate."""
+    assert shut(seal(age=-3600), seal(age=10)) == ()
+    assert shut(seal(age=-3600), seal(age=-3590), seal(age=10)) == ()
+
+
+def test_evidence_is_as_old_as_its_acquisition_not_as_its_bundle() -> None:
+    late = seal(age=10, acquired_at=NOW - timedelta(seconds=MAX_AGE + 60))
+    assert "960 s old" in shut(late)[0], "sealed after a crash from what was acquired long before"
+    assert shut(seal(age=10, acquired_at=NOW - timedelta(seconds=60))) == ()
+
+
 def test_the_newest_complete_seal_counts() -> None:
     assert shut(seal(age=MAX_AGE * 5), seal(age=1)) == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from ringfence.errors import TargetError
 from ringfence.model.outcome import Failed, Refused, Skipped
-from ringfence.model.run import RunState
+from ringfence.model.run import Decision, RunState
+from ringfence.platform.kubernetes.resources import POD
 from ringfence.playbooks import PlaybookError
-from ringfence.response import orders, verbs
+from ringfence.response import consent, orders, verbs
 from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.performer import Performer
@@ -114,7 +116,7 @@ def test_a_condition_decides_and_what_it_leaves_out_is_skipped(
 
 def test_a_playbook_that_the_linter_refuses_does_not_run(context: Context, api: Simulator, tmp_path: Path) -> None:
     delete = "    - {id: gone, title: Delete, action: pod.delete, phase: eradicating}\n"
-    with pytest.raises(PlaybookError, match=r"mine\.yaml"):
+    with pytest.raises(PlaybookError, match=r"what no earlier step has sealed"):
         play(context, tmp_path, CUT, delete)
     assert api.writes == []
     with context.store.read() as session:
@@ -182,3 +184,15 @@ def test_an_action_that_is_not_enabled_is_refused_and_the_rest_goes_on(with_poli
     assert "not enabled" in result.outcome.reason
     assert not is_fenced(api)
     assert result.seals, "the evidence is taken all the same"
+
+
+def test_a_persons_no_ends_the_run_whatever_the_playbook_says(context: Context, api: Simulator, tmp_path: Path) -> None:
+    ask = "    - {id: ask, title: Ask, action: human.approve, phase: eradicating, with: {reason: May it go}"
+    delete = "    - {id: gone, title: Delete, action: pod.delete, phase: eradicating}\n"
+    play(context, tmp_path, CUT, SEAL, ask + ", on: {refused: continue}}\n", delete)
+    other = replace(context, principal=context.principal.model_copy(update={"subject": "bob"}))
+    decided = consent.decide(other, "INC-1", Decision.REJECTED, reason="no")
+    result = verbs.carry_on(context, conductor(context), decided.run)
+    assert result.run.state is RunState.FAILED
+    assert "gone" not in outcomes(result)
+    assert api.get(POD, "bank", "cards-1") is not None

@@ -69,7 +69,7 @@ def test_a_store_that_cannot_be_opened_fails_alone(fresh_store: Store) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (f"process {os.getpid()} since 2026-11-23T00:00:00Z\n", "run by process"),
+        pytest.param(f"process {os.getpid()} since 2026-11-23T00:00:00Z\n", "run by process", id="ours"),
         ("process 999999999 since 2026-11-23T00:00:00Z\n", "free"),
         ("", "free"),
         ("process ; rm -rf / since\x1b[2J", "free"),

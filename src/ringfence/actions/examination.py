@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeAlias, assert_never
 
 from ringfence.actions.tries import CANARY, Greeted, Tries, seen, tries
-from ringfence.errors import Denied, PlatformError, RingfenceError, StoreError
+from ringfence.errors import Denied, ExitCode, PlatformError, RingfenceError, StoreError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryPath, CanaryReport, Seen
 from ringfence.model.objects import ObjectRef
@@ -42,6 +42,7 @@ class NotPossible(RingfenceError):
     """The fence cannot be tried in this way, here or now."""
 
     code = "canary-not-possible"
+    exit_code = ExitCode.INCOMPLETE
 
 
 class Member(NamedTuple):

@@ -86,6 +86,8 @@ class Interpreter:
             progress.outcomes[step.id] = "skipped" if not wanted else "failed"
             if wanted and step.on.failed is Reaction.STOP:
                 progress.halted = f"{step.id}: {wanted}"
+            if not wanted and step.on.skipped is Reaction.STOP:
+                progress.halted = f"{step.id} was skipped"
             return (answer,)
         if len(targets) == 1:
             answers = [self._perform(scope, run, step, targets[0], "")]
@@ -141,7 +143,9 @@ class Interpreter:
             if "outcome" not in answer:
                 continue
             kind = str(answer["outcome"]["kind"])
-            if step.reaction(kind) is not Reaction.STOP:
+            # A person's no ends the run, whatever the playbook says of it.
+            stops = step.reaction(kind) is Reaction.STOP or (step.kind.waits and kind not in _DONE)
+            if not stops:
                 continue
             why = f"{step.id} was {kind}"
             if uid == _NO_TARGET:

@@ -15,7 +15,7 @@ from ringfence.model.base import Json
 from ringfence.model.catalogue import Scope
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.model.playbook import Playbook
+from ringfence.model.playbook import Phase, Playbook
 from ringfence.model.run import Run, RunOrder, RunState
 from ringfence.playbooks import load, require_clean
 from ringfence.response import guard
@@ -87,16 +87,14 @@ def place(context: Context, order: Order) -> Ordered:
             principal=context.actor,
             now=moment,
         )
-        if "containing" in order.how.phases:
+        if any(step.phase is Phase.CONTAINING and step.phase in order.how.phases for step in playbook.steps):
             minutes = order.lease_minutes or context.policy.lease_minutes
             commands.grant(session, incident.id, moment + timedelta(minutes=minutes), actor=context.actor, now=moment)
     return Ordered(incident, run, joined)
 
 
-def follow_up(
-    context: Context, incident: Incident, playbook: bytes, source: str, how: RunOrder, *, kinds: frozenset[str]
-) -> Run:
-    """A further run about the incident's own targets of these kinds. Raises TargetError, PlaybookError, StoreError."""
+def follow_up(context: Context, incident: Incident, playbook: bytes, source: str, how: RunOrder) -> Run:
+    """A further run about the incident's own targets. Raises TargetError, PlaybookError, StoreError."""
     parsed = load(playbook, source)
     require_clean(parsed, source)
     if not any(step.phase.value in how.phases for step in parsed.steps):
@@ -106,7 +104,7 @@ def follow_up(
         )
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
-        wanted = [ref for ref in targets.of_incident(session, incident.id) if ref.kind in kinds]
+        wanted = targets.of_incident(session, incident.id)
         return runs.start(
             session,
             incident.id,

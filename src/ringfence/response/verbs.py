@@ -102,7 +102,7 @@ def eradicate(context: Context, conductor: Conductor, incident: Incident, wish: 
     phase = Phase.ERADICATING.value
     content, source = orders.frozen_playbook(context, incident, find(COMPROMISED), phase)
     how = _how(wish, (phase,), decided=True)
-    run = orders.follow_up(context, incident, content, source, how, kinds=frozenset({"Pod"}))
+    run = orders.follow_up(context, incident, content, source, how)
     return _result(context, "eradicate", True, conductor.conduct(run.id))
 
 
@@ -121,7 +121,7 @@ def release(context: Context, conductor: Conductor, incident: Incident, wish: Wi
                 actor=context.actor,
                 now=now(),
             )
-    run = orders.follow_up(context, incident, content, source, how, kinds=frozenset({"Pod"}))
+    run = orders.follow_up(context, incident, content, source, how)
     return _result(context, "release", True, conductor.conduct(run.id))
 
 

@@ -151,12 +151,17 @@ def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tu
     )
 
 
+_TAKING = ("network.quarantine", "pod.delete")
+"""Actions that take a pod away from its customers one by one."""
+
+
 def pods_taken(session: Session, *, since_seconds: int, now: datetime) -> int:
     """How many pods were cut, or ended, in the last ``since_seconds``, over all incidents: what the breaker counts."""
     rows = session.execute(
         sa.select(tables.change.c.body).where(
             tables.change.c.intended_at >= now - timedelta(seconds=since_seconds),
             tables.change.c.outcome.is_not(None),
+            tables.change.c.action.in_(_TAKING),
         )
     )
     pods = {

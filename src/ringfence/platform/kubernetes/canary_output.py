@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence.errors import RingfenceError
+from ringfence.errors import ExitCode, RingfenceError
 from ringfence.platform.kubernetes.canaries import Phase
 
 MAX_BYTES = 512 * 1024
@@ -25,6 +25,7 @@ class OutputError(RingfenceError):
     """What a canary's pod wrote is not what its program writes."""
 
     code = "canary-output"
+    exit_code = ExitCode.INCOMPLETE
 
 
 @dataclass(frozen=True)
