@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from ringfence.errors import EvidenceError, Tampered, VaultError
+from ringfence.evidence import sealing
 from ringfence.evidence.acquire import Acquirer, What
 from ringfence.evidence.sealing import Sealer, append_custody, shortfall
 from ringfence.evidence.vault import Vault
+from ringfence.model.base import isoformat
 from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, Severity
 from ringfence.model.objects import ObjectRef
@@ -230,6 +232,89 @@ def test_a_seal_that_failed_is_made_under_its_number_when_it_is_asked_for_again(
     seal: Seal = sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
     assert seal.id == f"{incident.id}/seal/1"
     verify_bundle(Path(seal.path), sealer.key.public_key)
+
+
+# --- after a crash --------------------------------------------------------------------------------------------------
+
+
+def bundles_of(vault: Vault, incident: Incident) -> list[Path]:
+    return sorted((vault.root / incident.id).glob("*.tar"))
+
+
+def test_what_was_recorded_before_a_crash_is_sealed_and_not_what_is_read_later(
+    sealer: Sealer,
+    incident: Incident,
+    real_items: Callable[[], list[EvidenceItem]],
+    fresh_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The later reading is of a pod that is cut already: the first would be lost, and custody would have both."""
+    items = real_items()
+    with monkeypatch.context() as dying:
+        dying.setattr(sealing, "write_bundle", crash)
+        with pytest.raises(KeyboardInterrupt):
+            sealer.seal(incident, TARGET, items, actor=WHO.id, key="a")
+    later = [one.model_copy(update={"source": "/later"}) for one in real_items()]
+    seal = sealer.seal(incident, TARGET, later, actor=WHO.id, key="a")
+    verified = verify_bundle(Path(seal.path), sealer.key.public_key)
+    assert {one.id: one.source.path for one in verified.items} == {one.id: one.source for one in items}
+    assert seal.acquired_at == max(one.ended_at for one in items if one.required)
+    with fresh_store.read() as session:
+        actions = [body["action"] for body in evidence.custody(session, incident.id)]
+        types = [entry.event.type for entry in timeline.read(session, incident.id)]
+    assert actions == ["acquire", "acquire", "seal", "store"]
+    assert types.count("evidence.acquired") == len(items)
+    assert sealer.resume(incident, TARGET, actor=WHO.id, key="a") == seal
+
+
+def test_a_bundle_that_was_written_right_before_a_crash_becomes_the_seal(
+    sealer: Sealer,
+    incident: Incident,
+    real_items: Callable[[], list[EvidenceItem]],
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(evidence, "add_seal", crash)
+        with pytest.raises(KeyboardInterrupt):
+            sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a")
+    (left,) = bundles_of(vault, incident)
+    seal = sealer.resume(incident, TARGET, actor=WHO.id, key="a")
+    assert seal is not None
+    assert (Path(seal.path), bundles_of(vault, incident)) == (left, [left])
+    verified = verify_bundle(left, sealer.key.public_key)
+    assert (seal.bundle_sha256, isoformat(seal.sealed_at)) == (verified.sha256, verified.predicate.sealed_at)
+
+
+def test_a_bundle_in_its_place_that_is_not_ours_is_left_alone(
+    sealer: Sealer,
+    incident: Incident,
+    real_items: Callable[[], list[EvidenceItem]],
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(evidence, "add_seal", crash)
+        with pytest.raises(KeyboardInterrupt):
+            sealer.seal(incident, TARGET, real_items(), actor=WHO.id, key="a")
+    (left,) = bundles_of(vault, incident)
+    left.chmod(0o600)
+    with left.open("r+b") as file:
+        file.seek(-2000, 2)
+        file.write(b"x")
+    seal = sealer.resume(incident, TARGET, actor=WHO.id, key="a")
+    assert seal is not None
+    assert Path(seal.path) != left
+    verify_bundle(Path(seal.path), sealer.key.public_key)
+    assert left in bundles_of(vault, incident)
+
+
+def test_there_is_nothing_to_resume_where_nothing_was_acquired(sealer: Sealer, incident: Incident) -> None:
+    assert sealer.resume(incident, TARGET, actor=WHO.id, key="a") is None
+
+
+def crash(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_value_that_the_format_does_not_know_is_an_error_of_ours(

@@ -1,0 +1,170 @@
+"""What is left when it is over: everything that two runs of the same orders must have in common, however often one of
+them died."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ringfence.model.access import AccessPath, PathState
+from ringfence.model.incident import Incident
+from ringfence.model.outcome import Unknown, describe
+from ringfence.response import token_canary
+from ringfence.response.steps import is_done
+from ringfence.seal import custody
+from ringfence.seal.custody import CustodyEntry
+from ringfence.seal.keys import PublicKey
+from ringfence.seal.verify import verify_bundle
+from ringfence.store import access, approvals, commands, evidence, incidents, journal, runs, targets, timeline
+from ringfence.store.database import Session, open_store
+from tests.crash.driver import INCIDENT, Home
+from tests.crash.witness import Witness, effects, plain, twice
+
+_ONCE = (
+    "incident.declared",
+    "incident.state",
+    "run.started",
+    "evidence.acquired",
+    "evidence.sealed",
+    "approval.requested",
+    "approval.decided",
+    "lease.granted",
+    "lease.expired",
+    "target.joined",
+    "determination.made",
+)
+"""Events that stand for one fact each: a second one of the same would be a thing that did not happen."""
+_LATER = "pod/as-found"
+"""One item more, in a capture that begins when the pod is cut already."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Comparable: names of what is generated are evened out."""
+
+    cluster: dict[str, Any]
+    effects: Counter[str]
+    state: str
+    runs: list[tuple[str, str, str]]
+    steps: dict[str, str]
+    why: dict[str, str]
+    actions: set[str]
+    approvals: list[str]
+    seals: list[tuple[str, bool]]
+    items: dict[int, dict[str, str]]
+    custody: Counter[str]
+    facts: Counter[str]
+    rows: dict[str, str]
+
+    def differences(self, other: Ending) -> list[str]:
+        """In words; empty when nothing differs."""
+        found = []
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            if mine != theirs:
+                found.append(f"{one.name}: {_only(theirs, mine)} where the undisturbed run has {_only(mine, theirs)}")
+        return found
+
+
+def look(home: Home, api: Witness, key: PublicKey) -> tuple[Ending, list[str]]:
+    """The ending, and what is wrong in itself: a broken chain, a change without a result, a bundle that is not ours."""
+    store = open_store(f"sqlite:///{home.database}")
+    try:
+        with store.read() as session:
+            incident = incidents.get(session, INCIDENT)
+            wrong = [*journal_of(session, incident, api), *bundles(session, incident, home, key)]
+            wrong += [f"a command was never carried out: {one}" for one in commands.waiting(session)]
+            return _ending(session, incident, api), wrong
+    finally:
+        store.close()
+
+
+def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
+    refs = {ref.uid: f"{ref.kind}/{ref.name}" for ref in targets.of_incident(session, incident.id)}
+    events = [entry.event for entry in timeline.read(session, incident.id)]
+    of_run = {
+        (run.id, step.step, refs.get(step.target_uid, "")): step
+        for run in runs.of_incident(session, incident.id)
+        for step in runs.steps(session, run.id)
+    }
+    seals = evidence.seals(session, incident.id)
+    entries = [CustodyEntry.from_json(body) for body in evidence.custody(session, incident.id)]
+    custody.verify_chain(entries)
+    return Ending(
+        cluster=plain(api, incident.fence),
+        effects=effects(api, incident.fence),
+        state=incident.state.value,
+        runs=[(run.id, run.state.value, run.why) for run in runs.of_incident(session, incident.id)],
+        steps={"/".join(key): "done" if is_done(one.outcome) else one.outcome.kind for key, one in of_run.items()},
+        why={"/".join(key): describe(one.outcome) for key, one in of_run.items() if not is_done(one.outcome)},
+        actions={step.action for step in of_run.values()},
+        approvals=[one.decision.value for one in approvals.of_incident(session, incident.id)],
+        seals=[(refs[seal.subject_uid], seal.complete) for seal in seals],
+        items={
+            number: {
+                item.id: item.result.value for item in evidence.items(session, incident.id, number) if item.id != _LATER
+            }
+            for number in (evidence.capture_of(session, seal.id) for seal in seals)
+        },
+        custody=Counter(f"{entry.action} {entry.item}" for entry in entries if entry.item != _LATER),
+        facts=Counter(
+            f"{event.type} {getattr(event, 'item', '')}".strip()
+            for event in events
+            if event.type in _ONCE and getattr(event, "item", "") != _LATER
+        ),
+        rows={row.path: _said(row) for row in access.rows(session, incident.id)},
+    )
+
+
+def _said(row: AccessPath) -> str:
+    """A token that is tried lives in memory: after a crash it is not known that it is dead, and not said either."""
+    modest = row.path == token_canary.PATH and row.state is PathState.DEAD
+    return PathState.UNSEEN.value if modest else row.state.value
+
+
+def journal_of(session: Session, incident: Incident, api: Witness) -> list[str]:
+    """What the server carried out and what the journal says must be the same."""
+    records = journal.of_incident(session, incident.id)
+    wrong = [f"{effect.what} took effect twice under one Audit-ID" for effect in twice(api)]
+    wrong += unresolved(session, incident)
+    done = {record.audit_id for record in records if record.outcome is not None and is_done(record.outcome)}
+    wrong += [f"{one.what} took effect and is not in the journal" for one in api.effects if one.audit_id not in done]
+    return wrong
+
+
+def unresolved(session: Session, incident: Incident) -> list[str]:
+    """Changes without a result, captures without a seal."""
+    left = [
+        f"{record.step}:{record.change.id} has no result"
+        for record in journal.of_incident(session, incident.id)
+        if record.outcome is None or isinstance(record.outcome, Unknown)
+    ]
+    unsealed = evidence.unsealed_captures(session, incident.id)
+    return left + [f"capture {number} holds items and was never sealed" for number in unsealed]
+
+
+def bundles(session: Session, incident: Incident, home: Home, key: PublicKey) -> list[str]:
+    """Seals whose bundle does not verify or is not theirs, and bundles that belong to no seal."""
+    folder = (home.vault or home.folder / "vault") / incident.id
+    named = {}
+    wrong = []
+    for seal in evidence.seals(session, incident.id):
+        named[Path(seal.path)] = seal
+        verified = verify_bundle(Path(seal.path), key)
+        if verified.sha256 != seal.bundle_sha256 or verified.predicate.seal_id != seal.id:
+            wrong.append(f"{seal.path} is not the bundle of {seal.id}")
+        kept = {item.id for item in evidence.items(session, incident.id, evidence.capture_of(session, seal.id))}
+        if {item.id for item in verified.items} != kept:
+            wrong.append(f"{seal.path} does not hold the items of {seal.id}")
+    return wrong + [f"{path} belongs to no seal" for path in sorted(folder.glob("*.tar")) if path not in named]
+
+
+def _only(mine: Any, theirs: Any) -> Any:
+    """What of ``mine`` is not in ``theirs``."""
+    if isinstance(mine, Counter):
+        return dict(mine - theirs)
+    if isinstance(mine, dict):
+        return {name: value for name, value in mine.items() if theirs.get(name) != value}
+    return mine

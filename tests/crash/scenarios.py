@@ -1,0 +1,65 @@
+"""What is ordered in the crash tests: every playbook of the library, on a target that fits, to its end.
+
+Generated: a playbook that comes to the library has its scenario at once. Beside them the short commands, which stop
+between the phases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ringfence.model.catalogue import Scope
+from ringfence.model.playbook import Playbook
+from ringfence.playbooks import builtin_names, find, load
+
+
+@dataclass(frozen=True)
+class Order:
+    """One command of an operator: contain, respond, approve, eradicate, release, collect or watch."""
+
+    verb: str
+    playbook: str = ""
+    target: str = ""
+    shape: str = "auto"
+    canary: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``share``: which part of the moments is tried; 1 is every one."""
+
+    name: str
+    orders: tuple[Order, ...]
+    share: int = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def of_library() -> tuple[Scenario, ...]:
+    return tuple(_to_its_end(load(*find(name))) for name in builtin_names())
+
+
+def _to_its_end(playbook: Playbook) -> Scenario:
+    """The playbook on a pod, or on its Deployment when it acts on workloads; every question is answered with yes."""
+    actions = [step.action for step in playbook.steps]
+    scopes = {step.kind.scope for step in playbook.steps}
+    target = "deployment/cards" if Scope.EACH_WORKLOAD in scopes else "pod/cards-1"
+    # In place: a pod that left its controller would be replaced by one that nobody has sealed.
+    shape = "fence" if Scope.EACH_WORKLOAD in scopes else "auto"
+    orders = [Order("respond", playbook.name, target, shape)]
+    if "pod.release" in actions:
+        orders = [Order("contain", target=target), Order("release")]
+    orders += [Order("approve")] * actions.count("human.approve")
+    return Scenario(f"playbook-{playbook.name}", tuple(orders), share=1 if "pod.release" in actions else 3)
+
+
+SHORT = (
+    Scenario("contain-eradicate", (Order("contain", target="pod/cards-1"), Order("eradicate"))),
+    Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=2),
+    Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
+)
+
+
+def all_of_them() -> tuple[Scenario, ...]:
+    return (*SHORT, *of_library())

@@ -1,0 +1,127 @@
+"""The API server that outlives the processes, and remembers what it really carried out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ringfence.platform.kubernetes.resources import DEPLOYMENT, NAMESPACE, NODE
+from tests.actions.test_canary import World
+from tests.simulator import Simulator, _is_dry, _key
+from tests.small_bank import IMAGE, furnish
+from tests.wire import Answer, Request
+
+Json = dict[str, Any]
+_SECONDS = 60
+_CANARY = re.compile("/ringfence-(canary|peer)-")
+_NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
+_ASKS = ("selfsubjectreviews", "token")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mutating request that changed an object: ``what`` is method and path."""
+
+    audit_id: str
+    what: str
+
+
+class Hold:
+    """The first request of that method whose path ends so is not answered, and not carried out, before ``release``."""
+
+    def __init__(self, method: str, path: str) -> None:
+        self._method, self._path = method, path
+        self._came, self._go = threading.Event(), threading.Event()
+
+    def pass_through(self, request: Request) -> None:
+        if request.method != self._method or not request.path.endswith(self._path) or _is_dry(request):
+            return
+        self._came.set()
+        self._go.wait(_SECONDS)
+
+    def await_request(self) -> None:
+        assert self._came.wait(_SECONDS), f"{self._method} {self._path} did not come"
+
+    def release(self) -> None:
+        self._go.set()
+
+
+class Witness(World):
+    """``effects``: every request that changed something, in order. A small kubelet plays the canary's pods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.effects: list[Effect] = []
+        self.holds: list[Hold] = []
+
+    def __call__(self, request: Request) -> Answer:
+        for hold in self.holds:
+            hold.pass_through(request)
+        return super().__call__(request)
+
+    def _answer(self, request: Request) -> Answer:
+        if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
+            return super()._answer(request)
+        super()._answer(_NOTHING)  # what the kubelet did meanwhile is no effect of this request
+        before = {key: _visible(obj) for key, obj in self.objects.items()}
+        answer = super()._answer(request)
+        if before != {key: _visible(obj) for key, obj in self.objects.items()}:
+            name = f"/{json.loads(request.body)['metadata']['name']}" if request.method == "POST" else ""
+            effect = Effect(request.headers.get("audit-id", ""), f"{request.method} {request.path}{name}")
+            self.effects.append(effect)
+        return answer
+
+
+def _visible(obj: Json) -> str:
+    return json.dumps(obj, sort_keys=True)
+
+
+def bank() -> Witness:
+    """The small bank with a pod template, so that its Deployment can be restarted."""
+    api = Witness()
+    furnish(api)
+    api.add(NAMESPACE, "", "probes")
+    deployment = api.objects[_key(DEPLOYMENT, "bank", "cards")]
+    deployment["spec"]["template"] = {
+        "metadata": {"labels": {"app": "cards"}},
+        "spec": {"containers": [{"name": "cards", "image": IMAGE}]},
+    }
+    api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
+    return api
+
+
+def plain(api: Simulator, fence: str) -> Json:
+    """The cluster's objects without what differs between two equal runs: uids, versions, times, generated names."""
+    found: Json = {}
+    for key, obj in api.objects.items():
+        shown = copy.deepcopy(obj)
+        for name in ("uid", "resourceVersion", "creationTimestamp"):
+            shown["metadata"].pop(name, None)
+        found["/".join(_same(part, fence) for part in key)] = json.loads(
+            _same(json.dumps(shown, sort_keys=True), fence)
+        )
+    return found
+
+
+def effects(api: Witness, fence: str) -> Counter[str]:
+    """How often each change was made, by what it was made to."""
+    # An examination of the fence that a crash ended is made anew, by other pods.
+    return Counter(_same(effect.what, fence) for effect in api.effects if not _CANARY.search(effect.what))
+
+
+def twice(api: Witness) -> list[Effect]:
+    """Changes that one Audit-ID made more than once."""
+    counts = Counter(api.effects)
+    return [effect for effect, count in counts.items() if count > 1]
+
+
+def _same(text: str, fence: str) -> str:
+    if fence:
+        text = text.replace(fence, "FENCE")
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?", "TIME", text)
+    return re.sub(r"uid-\d+", "UID", re.sub(r"-([rn])\d+\b", r"-\1N", text))
