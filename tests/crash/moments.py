@@ -23,10 +23,8 @@ from ringfence.platform.kubernetes.client import Cluster
 from ringfence.seal.files import NewFile
 from ringfence.store.database import Store
 
-_NOT_OURS = ("conductor",)
-"""Threads whose commits carry no part of a response: the heartbeat comes when the clock says so."""
 _IDLE = ("response.conduct._beat", "response.conduct.close")
-"""Commits of the heartbeat, wherever it beats."""
+"""Commits that carry no part of a response: the heartbeat comes when the clock says so."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def watch(callback: Callback) -> None:
     lock = threading.Lock()
 
     def tell(kind: str, when: str, where: str) -> None:
-        if threading.current_thread().name in _NOT_OURS or where in _IDLE:
+        if where in _IDLE:
             return
         with lock:
             counts[kind, when, where] += 1

@@ -26,11 +26,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Scenario:
-    """``share``: which part of the moments is tried; 1 is every one."""
+    """``share``: every how many-th state is tried; 1 is each. ``follows``: only those of the commands after the first,
+    which is tried in another scenario."""
 
     name: str
     orders: tuple[Order, ...]
     share: int = 1
+    follows: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -51,12 +53,16 @@ def _to_its_end(playbook: Playbook) -> Scenario:
     if "pod.release" in actions:
         orders = [Order("contain", target=target), Order("release")]
     orders += [Order("approve")] * actions.count("human.approve")
-    return Scenario(f"playbook-{playbook.name}", tuple(orders), share=1 if "pod.release" in actions else 3)
+    follows = orders[0] == CONTAIN
+    return Scenario(f"playbook-{playbook.name}", tuple(orders), share=1 if follows else 3, follows=follows)
+
+
+CONTAIN = Order("contain", target="pod/cards-1")
 
 
 SHORT = (
-    Scenario("contain-eradicate", (Order("contain", target="pod/cards-1"), Order("eradicate"))),
-    Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=2),
+    Scenario("contain-eradicate", (CONTAIN, Order("eradicate"))),
+    Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=3),
     Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
 )
 

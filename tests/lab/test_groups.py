@@ -318,7 +318,7 @@ spec:
     - id: never
       title: Delete it when it was not sealed
       action: pod.delete
-      phase: eradicating
+      phase: recovering
       when: 'steps["keep"].outcome != "applied"'
 """
 
@@ -342,7 +342,7 @@ def test_a_playbook_of_ones_own_runs_in_its_own_order(space: Space, ringfence: R
     [
         ("action: pod.delete", "action: shell.run", 23, "shell.run"),
         ("shape: fence", "shape: fense", 19, "fense"),
-        ("      phase: eradicating\n", "      phase: eradicating\n      retries: 3\n", 25, "retries"),
+        ("      phase: recovering\n", "      phase: recovering\n      retries: 3\n", 25, "retries"),
         ("targets: [Pod]", "targets: []", 9, "targets"),
     ],
 )

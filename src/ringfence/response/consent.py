@@ -70,6 +70,19 @@ def consent(
     return Waiting(asked)
 
 
+def denied(context: Context, run: Run, step: str) -> Refused | None:
+    """The newest no to this step of the run, said or by silence: it holds also when the step could do without a yes by
+    now. None when there is none."""
+    with context.store.read() as session:
+        known = [one for one in approvals.of_run(session, run.id) if one.step == step]
+    if not known or known[-1].decision not in (Decision.REJECTED, Decision.EXPIRED):
+        return None
+    last = known[-1]
+    if last.decision is Decision.REJECTED:
+        return Refused(reason=f"{last.decided_by} said no: {last.decision_reason}")
+    return Refused(reason=f"nobody approved {last.id} in time, and that is a no", next_step="start the step again")
+
+
 def expire(session: Session, run: Run) -> None:
     """Nobody answered in time: the default is no."""
     moment = now()

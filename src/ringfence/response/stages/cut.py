@@ -63,6 +63,9 @@ def cut(scene: Scene) -> Answer:
     refusal = guard.protected(pod, context.policy)
     if refusal is not None:
         return _refused(scene, "protected", refusal)
+    said_no = consent.denied(context, scene.run, scene.step.id)
+    if said_no is not None:
+        return _refused(scene, "approval", said_no)
     logs = open_logs(scene, pod)
     with context.store.write() as session:
         targets.join(session, incident.id, target, found=pod, how="", actor=context.actor, now=now())

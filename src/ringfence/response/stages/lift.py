@@ -6,6 +6,8 @@ fence. A pod fenced in place is unfenced, and goes on.
 
 from __future__ import annotations
 
+import time
+
 from ringfence.actions.base import Settings
 from ringfence.actions.canary import Canary
 from ringfence.actions.network import DETACH, FENCE, FENCE_KEY, Quarantine
@@ -24,6 +26,8 @@ from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
 from ringfence.store import incidents, journal, targets
 
+_POLL_SECONDS = 0.25
+
 
 def lift(scene: Scene) -> Answer:
     """Take back, newest first, what this incident changed on policies, and exclusions that ended incidents left."""
@@ -31,7 +35,7 @@ def lift(scene: Scene) -> Answer:
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
     try:
-        live = {ref.uid: find(context, ref) for ref in pods}
+        live = _once_they_are_gone(context, pods)
     except PlatformError as error:
         return Ended(Failed(problem=Problem.of(error)))
     held = [str(ref) for ref in pods if (pod := live[ref.uid]) is not None and _is_fenced(pod, incident)]
@@ -127,6 +131,17 @@ def find(context: Context, target: ObjectRef) -> Json | None:
 
 def _is_fenced(pod: Json, incident: Incident) -> bool:
     return bool((pod["metadata"].get("labels") or {}).get(FENCE_KEY) == incident.fence)
+
+
+def _once_they_are_gone(context: Context, pods: list[ObjectRef]) -> dict[str, Json | None]:
+    """The pods that live, by uid. Those that are ending are waited for, as long as for a deletion."""
+    deadline = time.monotonic() + context.policy.delete_wait_seconds
+    while True:
+        live = {ref.uid: find(context, ref) for ref in pods}
+        ending = any(pod is not None and pod["metadata"].get("deletionTimestamp") for pod in live.values())
+        if not ending or time.monotonic() >= deadline:
+            return live
+        time.sleep(_POLL_SECONDS)
 
 
 def _clear_canary(scene: Scene, target: ObjectRef) -> None:
