@@ -148,6 +148,14 @@ def end(session: Session, run: Run, state: RunState, *, why: str, actor: str, no
         .where(tables.run.c.id == run.id)
         .values(state=state.value, why=why, ended_at=now if state.ended else None)
     )
+    if state.ended:
+        # Nobody need carry on what is over: a word that was left for the engine is answered by this.
+        command = tables.command
+        session.execute(
+            sa.update(command)
+            .where(command.c.done_at.is_(None), command.c.body["run"].as_string() == run.id)
+            .values(done_at=now)
+        )
     append(session, run.incident, RunEnded(occurred_at=now, actor=actor, run=run.id, state=state, why=why), now)
     return get(session, run.id)
 
