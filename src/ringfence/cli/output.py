@@ -112,7 +112,8 @@ def _mistakes(error: RingfenceError) -> None:
 
     assert isinstance(error, PlaybookError)
     for mistake in error.mistakes:
-        note(f"  line {mistake.line}: {mistake.what}: {mistake.next_step}")
+        where = f"line {mistake.line}: " if mistake.line else ""  # 0: the file as a whole
+        note(f"  {where}{mistake.what}: {mistake.next_step}")
 
 
 def stop(code: ExitCode) -> NoReturn:
