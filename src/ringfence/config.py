@@ -72,10 +72,10 @@ class ContainmentSection(_Section):
 class GuardrailsSection(_Section):
     """Limits that are the engine's, whatever a playbook says.
 
-    ``blast_radius_pods``: serving pods that one run may take from customers before a second person is asked.
-    ``hourly_pods``: the same over all incidents of an hour; ``critical_reserve`` of it (0 to 1) is kept for critical
-    ones, so that decoys cannot use it up. ``approval_minutes``: how long an approval may be given; then it is a no.
-    ``lease_minutes``: how long a cut stands before somebody is asked to look again; nothing reverts by itself.
+    ``blast_radius_pods``: pods of a run that may end, or whose cut breaks a Service's floor, before a second person is
+    asked. ``hourly_pods``: the same over all incidents of an hour; ``critical_reserve`` of it (0 to 1) is kept for
+    critical ones, so that decoys cannot use it up. ``approval_minutes``: how long an approval may be given; then it is
+    a no. ``lease_minutes``: how long a cut stands before somebody is asked to look again; nothing reverts by itself.
     """
 
     blast_radius_pods: int = Field(default=10, ge=0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ringfence.errors import TargetError
-from ringfence.model.outcome import Failed, Refused, Skipped
+from ringfence.model.outcome import Applied, Failed, Refused, Skipped
 from ringfence.model.run import Decision, RunState
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.playbooks import PlaybookError
@@ -196,3 +196,26 @@ def test_a_persons_no_ends_the_run_whatever_the_playbook_says(context: Context, 
     assert result.run.state is RunState.FAILED
     assert "gone" not in outcomes(result)
     assert api.get(POD, "bank", "cards-1") is not None
+
+
+def test_a_pod_that_is_gone_is_not_cut_and_no_verb_calls_that_done(context: Context, api: Simulator) -> None:
+    pods = found(context, "cards-1")
+    del api.objects["/api/v1", "pods", "bank", "cards-1"]
+    result = verbs.respond(context, conductor(context), verbs.COMPROMISED, pods, Wish(command="respond"))
+    (cut,) = [step for step in result.steps if step.action == "network.quarantine"]
+    assert isinstance(cut.outcome, Skipped)
+    assert isinstance(result.outcome, Failed), "it was seen before, and could be neither cut nor sealed"
+    assert "skipped" in result.outcome.problem.why
+
+
+def test_what_a_condition_leaves_out_is_no_failure_of_the_run(context: Context, tmp_path: Path) -> None:
+    never = CUT.replace("}", """, when: "incident.severity == 'medium'"}""")
+    result = play(context, tmp_path, never, SEAL)
+    assert isinstance(result.outcome, Applied)
+
+
+def test_eradicate_answers_for_what_the_frozen_playbook_did(context: Context, tmp_path: Path) -> None:
+    move = "    - {id: on, title: On, action: incident.move, phase: eradicating, with: {state: eradicating}}\n"
+    played = play(context, tmp_path, CUT, SEAL, move)
+    result = verbs.eradicate(context, conductor(context), played.incident, Wish(command="eradicate"))
+    assert result.outcome is not None, "no command ends without saying what became of it"

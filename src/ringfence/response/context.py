@@ -22,8 +22,9 @@ from ringfence.store.database import Store
 class Policy:
     """What the configuration decides about a response. ``disabled`` are actions that may not be used here.
 
-    ``blast_radius_pods``: serving pods that one run may take away before a second person is asked. ``hourly_pods``: the
-    same over all incidents of an hour, of which ``critical_reserve`` (0..1) is kept for critical ones.
+    ``blast_radius_pods``: pods of a run that may end, or whose cut breaks a Service's floor, before a second person is
+    asked. ``hourly_pods``: the same over all incidents of an hour, of which ``critical_reserve`` (0..1) is kept for
+    critical ones.
     ``lease_minutes``: how long a cut stands before somebody is asked to look again. ``audit_log``: the API server's
     audit log, where it can be read: the second witness of requests whose answer was lost.
     """

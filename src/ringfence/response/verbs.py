@@ -13,7 +13,7 @@ from ringfence.errors import TargetError
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Determination, Incident
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown, describe
-from ringfence.model.playbook import Phase
+from ringfence.model.playbook import Phase, Playbook
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run, RunOrder, RunState, StepRun
 from ringfence.playbooks import find, load
@@ -27,6 +27,7 @@ from ringfence.store import evidence, incidents, runs
 
 COMPROMISED = "compromised-workload"
 RELEASE = "release"
+CANARY = "network.canary"
 ALL = tuple(phase.value for phase in Phase)
 
 
@@ -185,9 +186,9 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         playbook = load(runs.playbook_bytes(session, run.id), run.playbook)
         seals = tuple(seal for seal in evidence.seals(session, run.incident) if seal.sealed_at >= run.created_at)
     known = {step.action for step in playbook.steps}
-    main = _MAIN[verb] or known
-    # What a playbook leaves out on purpose is on the wide screen; it is no part of the verb's own outcome.
-    wanted = [step for step in steps if step.action in main and not (verb == "respond" and _is_skipped(step))]
+    # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
+    main = known & set(_MAIN[verb]) or known
+    wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
     return Result(
         verb=verb,
         incident=incident,
@@ -256,8 +257,13 @@ def _problem(outcome: Outcome) -> str:
             return describe(outcome)
 
 
-def _is_skipped(step: StepRun) -> bool:
-    return isinstance(step.outcome, Skipped)
+def _left_out(step: StepRun, playbook: Playbook) -> bool:
+    """Whether a step was left out on purpose: by its own condition, or a canary that nobody asked for.
+
+    Any other skip (a pod that is gone cannot be cut) is part of the verb's outcome, and never a success.
+    """
+    on_purpose = step.action == CANARY or playbook.step(step.step).when is not None
+    return on_purpose and isinstance(step.outcome, Skipped)
 
 
 def _is_incomplete(outcome: Outcome) -> bool:
