@@ -13,10 +13,17 @@ import pytest
 from lab import layout
 from lab.layout import Lab
 from tests.lab.admission import bound_namespace, kyverno
-from tests.lab.program import responders
+from tests.lab.program import canary_responder, office, responders
 from tests.lab.space import space
 
-__all__ = ["bound_namespace", "kyverno", "responders", "space"]  # Fixtures, for every test here.
+__all__ = [
+    "bound_namespace",
+    "canary_responder",
+    "kyverno",
+    "office",
+    "responders",
+    "space",
+]  # Fixtures, for every test here.
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from lab import admission
+from lab.images import PYTHON
 from lab.kube import Kube
 from lab.layout import Lab
 
@@ -144,49 +145,78 @@ def steps_on(view: Json, step: str) -> dict[str, Json]:
     }
 
 
+@dataclass
+class Office:
+    """Where responders are appointed: a namespace for their accounts, and what must be deleted that is in none."""
+
+    lab: Lab
+    kube: Kube
+    namespace: str
+    home: Path
+    people: list[Responder] = field(default_factory=list)
+    made: list[Json] = field(default_factory=list)
+
+    def appoint(self, name: str, *options: str, canary_image: str = "") -> Responder:
+        """A service account with exactly the rights that ``ringfence rbac`` renders for that configuration."""
+        meta = {"name": name, "namespace": self.namespace}
+        self.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+        folder = self.home / name
+        folder.mkdir()
+        admin = Ringfence(self.lab, folder)
+        if canary_image:
+            admin.configure("canary", image=canary_image)
+        account = f"{self.namespace}/{name}"
+        rendered = admin.ok("rbac", "--name", f"{self.namespace}-{name}", "--service-account", account, *options)
+        for manifest in yaml.safe_load_all(rendered):
+            self.made.append(manifest)
+            self.kube.create(manifest)
+        token = self.kube.request(
+            "POST",
+            f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{name}/token",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 4 * 3600}},
+        )["status"]["token"]
+        config: Json = yaml.safe_load(self.lab.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.write_text(yaml.safe_dump(config))
+        person = Responder(name, user_of(token), kubeconfig)
+        self.people.append(person)
+        return person
+
+    def close(self) -> None:
+        for manifest in reversed(self.made):
+            meta = manifest["metadata"]
+            self.kube.delete(manifest["apiVersion"], manifest["kind"], meta["name"], meta.get("namespace", ""))
+
+
 @pytest.fixture(scope="session")
-def responders(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Responder, Responder]]:
-    """Two people. When all is done, nothing of what they asked the API server for was forbidden to them."""
-    home = tmp_path_factory.mktemp("responders")
+def office(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """When all is done, nothing of what its people asked the API server for was forbidden to them."""
     namespace = f"rf-responders-{uuid.uuid4().hex[:8]}"
     kube = Kube.of(lab)
     began = lab.audit_log.stat().st_size
-    made: list[Json] = []
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    made = Office(lab, kube, namespace, tmp_path_factory.mktemp("responders"))
     try:
         admission.wait_service_account(kube, namespace)
-        people = tuple(appoint(lab, kube, home, namespace, name, made) for name in ("ada", "bo"))
-        yield people[0], people[1]
-        assert [refusal for person in people for refusal in forbidden(lab, person.user, began)] == []
+        yield made
+        assert [refusal for person in made.people for refusal in forbidden(lab, person.user, began)] == []
     finally:
-        for manifest in reversed(made):
-            kube.delete(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"])
+        made.close()
         kube.delete("v1", "Namespace", namespace)
         kube.close()
 
 
-def appoint(lab: Lab, kube: Kube, home: Path, namespace: str, name: str, made: list[Json], *options: str) -> Responder:
-    """A service account with exactly the rights that ``ringfence rbac`` renders; ``made`` gets what must be deleted."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
-    kube.create(account)
-    folder = home / name
-    folder.mkdir()
-    role = f"{namespace}-{name}"
-    rendered = Ringfence(lab, folder).ok("rbac", "--name", role, "--service-account", f"{namespace}/{name}", *options)
-    for manifest in yaml.safe_load_all(rendered):
-        kube.create(manifest)
-        if "namespace" not in manifest["metadata"]:
-            made.append(manifest)
-    token = kube.request(
-        "POST",
-        f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
-        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 4 * 3600}},
-    )["status"]["token"]
-    config: Json = yaml.safe_load(lab.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    return Responder(name, user_of(token), kubeconfig)
+@pytest.fixture(scope="session")
+def responders(office: Office) -> tuple[Responder, Responder]:
+    """Two people."""
+    return office.appoint("ada"), office.appoint("bo")
+
+
+@pytest.fixture(scope="session")
+def canary_responder(office: Office) -> Responder:
+    """Somebody where a network canary is configured."""
+    return office.appoint("cy", canary_image=PYTHON)
 
 
 def user_of(token: str) -> str:

@@ -44,8 +44,9 @@ from ringfence.model.proof import Level
 from ringfence.platform.kubernetes.canaries import CANARY_KEY
 from ringfence.platform.kubernetes.client import Cluster, connect
 from ringfence.platform.kubernetes.identity import cluster_uid
-from ringfence.platform.kubernetes.resources import ENDPOINT_SLICE, NETWORK_POLICY, POD, SERVICE_ACCOUNT
+from ringfence.platform.kubernetes.resources import ENDPOINT_SLICE, NETWORK_POLICY, POD
 from tests.lab.ground import NETWORKING, Ground, pod
+from tests.lab.program import Responder
 
 pytestmark = pytest.mark.lab
 
@@ -145,8 +146,9 @@ def ground(lab: Lab) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module")
-def cluster(ground: Ground) -> Iterator[Cluster]:
-    connected = connect(str(ground.lab.kubeconfig), None, 20.0)
+def cluster(canary_responder: Responder) -> Iterator[Cluster]:
+    """As a service account that has what ``ringfence rbac`` renders."""
+    connected = connect(str(canary_responder.kubeconfig), None, 20.0)
     yield connected
     connected.close()
 
@@ -224,7 +226,8 @@ def test_the_rights_that_it_asks_for_are_enough(case: Case) -> None:
         }
         case.kube.create({"apiVersion": rights, "kind": "RoleBinding", "metadata": meta, **binding})
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    token = case.cluster.create(SERVICE_ACCOUNT, HOME, request, name="canary", subresource="token")["status"]["token"]
+    path = f"/api/v1/namespaces/{HOME}/serviceaccounts/canary/token"
+    token = case.kube.request("POST", path, request)["status"]["token"]
     with case.cluster.as_bearer(token) as theirs:
         report = case.examine(case.action(theirs))
     assert report.why == ""
@@ -367,8 +370,10 @@ def test_interrupted_at_any_point_nothing_stays(case: Case, at: str) -> None:
     assert case.left() == []
 
 
-def test_killed_midway_its_leftovers_are_found_and_the_next_one_clears_them(case: Case) -> None:
-    arguments = [str(case.lab.kubeconfig), HOME, AWAY, case.fence]
+def test_killed_midway_its_leftovers_are_found_and_the_next_one_clears_them(
+    case: Case, canary_responder: Responder
+) -> None:
+    arguments = [str(canary_responder.kubeconfig), HOME, AWAY, case.fence]
     script = f"from tests.lab.test_canary import examine_until_killed; examine_until_killed(*{arguments!r})"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]

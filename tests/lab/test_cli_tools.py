@@ -6,12 +6,10 @@ Everything happens in a namespace of its own; what is cluster-wide is named afte
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -38,14 +36,12 @@ from ringfence.model.outcome import Applied
 from ringfence.model.plan import Plan
 from ringfence.platform.kubernetes.client import Cluster, connect
 from ringfence.platform.kubernetes.identity import cluster_uid
-from tests.lab import ground
+from tests.lab import ground, program
 from tests.lab.admission import BoundNamespace
-from tests.lab.test_containment import Ringfence
+from tests.lab.program import BIN, Json, Office, Responder, Ringfence
 
 pytestmark = pytest.mark.lab
-BIN = Path(sys.executable).parent
 NETWORKING = "networking.k8s.io/v1"
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,9 @@ def ready(place: Place, wanted: dict[str, int]) -> None:
 
 
 @pytest.fixture
-def ringfence(place: Place, tmp_path: Path) -> Ringfence:
-    return Ringfence(place.lab, tmp_path)
+def ringfence(place: Place, tmp_path: Path, responders: tuple[Responder, Responder]) -> Ringfence:
+    """With the rights that ``ringfence rbac`` renders, and no others."""
+    return Ringfence(place.lab, tmp_path, responders[0].kubeconfig)
 
 
 @pytest.fixture(scope="module")
@@ -157,44 +154,15 @@ def as_responder(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def responder(place: Place, home: Path, stack: contextlib.ExitStack, *options: str) -> tuple[Ringfence, Path]:
-    name = f"responder-{uuid.uuid4().hex[:6]}"
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": place.name}}
-    place.kube.create(account)
-    admin = Ringfence(place.lab, home)
-    role = f"{place.name}-{name}"
-    manifest = admin.ok("rbac", "--name", role, "--service-account", f"{place.name}/{name}", *options)
-    applied = place.kubectl("apply", "-f", "-", stdin=manifest)
-    stack.callback(place.kubectl, "delete", "--wait=false", "-f", "-", stdin=manifest)
-    assert applied.returncode == 0, applied.stderr
-    token = place.kubectl("create", "token", name, "-n", place.name, "--duration=1h").stdout.strip()
-    original = yaml.safe_load(place.lab.kubeconfig.read_text())
-    original["users"] = [{"name": "responder", "user": {"token": token}}]
-    for context in original["contexts"]:
-        context["context"]["user"] = "responder"
-    kubeconfig = home / "responder.kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(original))
-    limited = Ringfence(place.lab, home)
-    limited.configure("cluster", kubeconfig=str(kubeconfig))
-    return limited, kubeconfig
+    """One whose account lives where it responds, with the rights that these options render."""
+    office = Office(place.lab, place.kube, place.name, home)
+    stack.callback(office.close)
+    person = office.appoint(f"responder-{uuid.uuid4().hex[:6]}", *options)
+    return Ringfence(place.lab, home, person.kubeconfig), person.kubeconfig
 
 
 def user_of(kubeconfig: Path) -> str:
-    token: str = yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"]
-    payload = token.split(".")[1]
-    claims: Json = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return str(claims["sub"])
-
-
-def refused(lab: Lab, user: str) -> list[str]:
-    """What the API server answered to that user with 403, from its own log."""
-    found = []
-    with lab.audit_log.open() as lines:
-        for line in lines:
-            if user in line and '"code":403' in line:
-                event = json.loads(line)
-                if event["user"]["username"] == user and event["stage"] == "ResponseComplete":
-                    found.append(f"{event['verb']} {event['requestURI']}")
-    return found
+    return program.user_of(yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"])
 
 
 # --- rbac -----------------------------------------------------------------------------------------------------------
@@ -213,7 +181,7 @@ def test_the_rendered_rights_are_enough_for_a_whole_incident(
     ringfence.json("handover", incident, "--to", "bob/soc")
     ringfence.ok("evidence", "collect", incident)
     assert ringfence.json("eradicate", incident)["outcome"]["kind"] == "applied"
-    assert refused(place.lab, user_of(kubeconfig)) == []
+    assert program.forbidden(place.lab, user_of(kubeconfig)) == []
     ready(place, {"web": 4})
 
 
@@ -225,7 +193,7 @@ def test_the_rendered_rights_are_enough_for_every_action_and_no_check_is_refused
     assert [one for one in found if one["level"] == "fail"] == []
     assert {one["check"] for one in found if one["check"].startswith("rights")} >= {f"rights: {a}" for a in ACTIONS}
     assert [one["saw"] for one in found if one["check"].startswith("rights") and one["level"] != "ok"] == []
-    assert refused(place.lab, user_of(kubeconfig)) == []
+    assert program.forbidden(place.lab, user_of(kubeconfig)) == []
 
 
 @pytest.mark.parametrize(
@@ -318,7 +286,10 @@ def test_the_real_bank_is_tried_and_left_as_it_was(lab: Lab, place: Place, ringf
         assert found[f"{action}: {bank.NAMESPACE}"]["level"] == "ok"
 
 
-def test_two_probe_pods_show_that_policies_are_enforced_and_go(place: Place, ringfence: Ringfence) -> None:
+def test_two_probe_pods_show_that_policies_are_enforced_and_go(
+    place: Place, tmp_path: Path, canary_responder: Responder
+) -> None:
+    ringfence = Ringfence(place.lab, tmp_path, canary_responder.kubeconfig)
     ringfence.configure("canary", image=PYTHON, image_pull_policy="Never", seconds=10)
     found = {one["check"]: one for one in ringfence.json("doctor", "-n", place.name, "--probe")}
     assert found["network enforcement"]["level"] == "ok", found["network enforcement"]
@@ -389,11 +360,13 @@ def test_a_policy_of_the_api_server_is_named_and_its_exemption_lets_the_responde
     assert doctored(ringfence, place.name, until="ok")[f"network.quarantine: {place.name}"]["level"] == "ok"
 
 
-def test_kyvernos_policies_are_named_each_for_what_it_refuses(bound_namespace: BoundNamespace, tmp_path: Path) -> None:
+def test_kyvernos_policies_are_named_each_for_what_it_refuses(
+    bound_namespace: BoundNamespace, tmp_path: Path, responders: tuple[Responder, Responder]
+) -> None:
     team = {"team": "cards"}
     bound_namespace.run("suspect", team)
     bound_namespace.install(admission.FIXED_LABELS, admission.KEPT_PODS)
-    ringfence = Ringfence(bound_namespace.lab, tmp_path)
+    ringfence = Ringfence(bound_namespace.lab, tmp_path, responders[0].kubeconfig)
     done = ringfence.run("doctor", "-n", bound_namespace.name, "-o", "json")
     assert done.returncode == 3
     found = {one["check"]: one for one in json.loads(done.stdout)}

@@ -47,6 +47,7 @@ from tests.faults import table
 from tests.faults.proxy import Aim, Dribble, Fault, Proxy, Upstream
 from tests.faults.scenes import SCENES, Scene, Stage
 from tests.faults.table import Row
+from tests.lab.program import Responder
 from tests.wire import kubeconfig
 
 pytestmark = pytest.mark.lab
@@ -115,7 +116,9 @@ class Range:
 
 
 @pytest.fixture(scope="module")
-def ground(lab: Lab, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
+def ground(
+    lab: Lab, responders: tuple[Responder, Responder], _migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Range]:
     folder = tmp_path_factory.mktemp("faults")
     store = open_store(f"sqlite:///{shutil.copy(_migrated, folder / 'faults.db')}")
 
@@ -124,8 +127,10 @@ def ground(lab: Lab, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) 
         connection.execute("PRAGMA synchronous=OFF")
 
     store._engine.dispose()
-    kube, upstream = Kube.of(lab), Upstream(str(lab.kubeconfig))
-    direct = connect(str(lab.kubeconfig), None, 20.0)
+    # As a service account that has what ``ringfence rbac`` renders; only scenes are set by the administrator.
+    rights = str(responders[0].kubeconfig)
+    kube, upstream = Kube.of(lab), Upstream(rights)
+    direct = connect(rights, None, 20.0)
     cluster_id = cluster_uid(direct)
     run = secrets.token_hex(3)
     names = [f"faults-{run}-{number}" for number in range(WORKERS)]
@@ -466,8 +471,7 @@ def _meddling(case: Case, change: Change, what: str) -> Callable[[], object]:
             back["metadata"][member] = before["metadata"].get(member)
         del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile
         path = resource_of(ref).path(ref.namespace, ref.name)
-        done = case.ground.upstream.ask("PUT", path, {"Content-Type": "application/json"}, json.dumps(back).encode())
-        assert done.status_code == 200, done.text
+        case.ground.kube.request("PUT", path, back)
 
     return put_back
 
