@@ -43,7 +43,9 @@ def test_the_named_pod_turns_hostile_and_the_cluster_shows_nothing_of_it(
     now = kube.get("v1", "Pod", found.pod, bank.NAMESPACE)
     assert now["spec"] == before["spec"]
     assert now["metadata"]["labels"] == before["metadata"]["labels"]
-    assert now["status"]["containerStatuses"][0]["restartCount"] == 0
+    # Not zero: a container that was slow to come up on a busy machine has been restarted before.
+    (was,), (is_now,) = before["status"]["containerStatuses"], now["status"]["containerStatuses"]
+    assert is_now["containerID"] == was["containerID"]
 
 
 def test_heartbeats_come_over_one_connection_and_beacons_over_many(
