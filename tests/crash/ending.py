@@ -3,6 +3,7 @@ them died."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -90,7 +91,7 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
         for step in runs.steps(session, run.id)
     }
     seals = evidence.seals(session, incident.id)
-    entries = [CustodyEntry.from_json(body) for body in evidence.custody(session, incident.id)]
+    entries = [CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
     custody.verify_chain(entries)
     return Ending(
         cluster=plain(api, incident.fence),

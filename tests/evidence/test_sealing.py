@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_a_second_seal_is_another_bundle_with_the_whole_chains(
     assert after.custody_head.seq > before.custody_head.seq
     assert after.timeline_head.seq > before.timeline_head.seq
     with fresh_store.read() as session:
-        chain = [custody.CustodyEntry.from_json(body) for body in evidence.custody(session, incident.id)]
+        chain = [custody.CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
     custody.verify_chain(chain)
     assert [entry.action.value for entry in chain] == ["acquire", "acquire", "seal", "store"] * 2
     assert chain[3].sha256 == first.bundle_sha256
@@ -190,7 +191,7 @@ def test_custody_goes_on_after_the_seal(
         fact = (custody.Action.EXPORT, seal.id, "to legal", seal.bundle_sha256)
         append_custody(session, incident.id, [fact], actor=WHO.id, now=NOW)
     with fresh_store.read() as session:
-        chain = [custody.CustodyEntry.from_json(body) for body in evidence.custody(session, incident.id)]
+        chain = [custody.CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
     assert custody.verify_chain(chain).seq == 5
 
 
@@ -260,7 +261,7 @@ def test_what_was_recorded_before_a_crash_is_sealed_and_not_what_is_read_later(
     assert {one.id: one.source.path for one in verified.items} == {one.id: one.source for one in items}
     assert seal.acquired_at == max(one.ended_at for one in items if one.required)
     with fresh_store.read() as session:
-        actions = [body["action"] for body in evidence.custody(session, incident.id)]
+        actions = [json.loads(text)["action"] for text in evidence.custody(session, incident.id)]
         types = [entry.event.type for entry in timeline.read(session, incident.id)]
     assert actions == ["acquire", "acquire", "seal", "store"]
     assert types.count("evidence.acquired") == len(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -163,7 +164,7 @@ def test_custody_grows_by_one_chain_per_incident(store: Store) -> None:
             append_custody(session, incident, facts, actor=WHO.id, now=NOW)
     with store.read() as session:
         chains = [
-            [custody.CustodyEntry.from_json(body) for body in evidence.custody(session, incident)]
+            [custody.CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident)]
             for incident in ("INC-1", "INC-2")
         ]
     assert [len(chain) for chain in chains] == [4, 2]

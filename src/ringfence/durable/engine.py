@@ -142,11 +142,15 @@ class DbosEngine:
                     **({"db_engine_kwargs": {"connect_args": {"factory": database.Connection}}} if self._path else {}),
                 }
             )
-            # Recovered workflows pass through this queue; its default interval would cost them a second.
+            # Recovered workflows pass through this queue; its default interval would cost them a second. Each look
+            # costs a tenth of a core at this pace, so it is kept for as long as there may be something to recover.
             queue = instance._registry.get_internal_queue()
             queue._polling_interval_sec = _POLL_SECONDS
             DBOS.launch()
-            relax = threading.Timer(_RECOVERING_SECONDS, setattr, (queue, "_polling_interval_sec", 1.0))
+            left = DBOS.list_workflows(status=["PENDING", "ENQUEUED"], limit=1, load_input=False, load_output=False)
+            relax = threading.Timer(
+                _RECOVERING_SECONDS if left else 0.0, setattr, (queue, "_polling_interval_sec", 1.0)
+            )
             relax.daemon = True
             relax.start()
         except BaseException:
@@ -262,6 +266,10 @@ class DbosEngine:
         with self._asking():
             from dbos import DBOS
 
+            if (future := self._futures.get(id_)) is not None and not future.done():
+                if halts:
+                    self._check_halt(id_)
+                return "running", None  # begun here: no question to the database, of which a group would ask many
             status = _apart(DBOS.get_workflow_status, id_)
         if status is None:
             return "absent", None

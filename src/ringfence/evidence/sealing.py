@@ -6,6 +6,7 @@ previous logs are collected or the server said that there are none. Refused or f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.seal import blob, custody, manifest, statement, timeline
+from ringfence.seal import blob, canonical, custody, manifest, statement, timeline
 from ringfence.seal.blob import Encoding
 from ringfence.seal.canonical import FormatError
 from ringfence.seal.custody import CustodyEntry
@@ -99,7 +100,7 @@ class Sealer:
             if known is not None:
                 return known
             items = _in_order(rows.items(session, incident.id, capture))
-            entries = tuple(map(CustodyEntry.from_json, rows.custody(session, incident.id)))
+            entries = tuple(map(_custody_entry, rows.custody(session, incident.id)))
             events = tuple(map(_timeline_entry, store_timeline.raw(session, incident.id)))
         contents = tuple(_sealed_item(item, incident.cluster) for item in items)
         bundle = self._left_behind(incident.id, capture, contents)
@@ -198,8 +199,8 @@ def append_custody(
 ) -> None:
     """Append entries (action, item, purpose, sha256) to the incident's custody chain."""
     rows.lock_custody(session, incident)
-    entries = [CustodyEntry.from_json(body) for body in rows.custody(session, incident)]
-    head = entries[-1] if entries else None
+    newest = rows.last_custody(session, incident)
+    head = _custody_entry(newest) if newest is not None else None
     new: list[Json] = []
     for action, item, purpose, sha256 in facts:
         head = custody.append(
@@ -237,6 +238,12 @@ def _sealed_item(item: EvidenceItem, cluster: str) -> manifest.Item:
     )
 
 
+@canonical.remembering(len)
+def _custody_entry(text: str) -> CustodyEntry:
+    return CustodyEntry.from_json(json.loads(text))
+
+
+@canonical.remembering(lambda row: len(row.body or b""))
 def _timeline_entry(row: store_timeline.Row) -> timeline.TimelineEntry:
     return timeline.TimelineEntry(
         incident=row.incident,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -56,7 +57,8 @@ def build(
     captures = _captures(session, incident.id)
     said = verdict(rows)
     declarer = declared.actor if declared else incident.declared_by
-    chain = evidence.custody(session, incident.id)
+    newest = evidence.last_custody(session, incident.id)
+    custody_head = json.loads(newest) if newest is not None else None
     return Report(
         generated_at=generated_at,
         tool_version=__version__,
@@ -78,7 +80,7 @@ def build(
         measures=measures(rows, attempts, captures, glass),
         evidence=captures,
         handlings=tuple(event for event in events if isinstance(event, EvidenceHandled)),
-        custody=ChainHead(int(chain[-1]["seq"]), str(chain[-1]["hash"])) if chain else None,
+        custody=ChainHead(int(custody_head["seq"]), str(custody_head["hash"])) if custody_head else None,
         limits=limits(
             rows=rows,
             verdict=said,

@@ -12,7 +12,7 @@ from ringfence.store.database import Session
 
 def playbook_of(session: Session, run: Run) -> Playbook:
     """Raises StoreError when its bytes are not those that were frozen, PlaybookError."""
-    return load(runs.playbook_bytes(session, run.id), f"{run.playbook} (frozen in {run.id})")
+    return load(runs.playbook_bytes(session, run.id), f"{run.playbook} (frozen)")
 
 
 def chosen(playbook: Playbook, run: Run) -> tuple[Step, ...]:

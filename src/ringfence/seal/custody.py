@@ -5,6 +5,8 @@ An entry's hash is the SHA-256 of the canonical JSON of the entry without its ``
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,10 +47,27 @@ class CustodyEntry(Record):
     prev_hash: Sha256
     hash: Sha256
 
+    @classmethod
+    def from_line(cls, line: bytes) -> CustodyEntry:
+        """The entry whose canonical encoding ``line`` is. Raises FormatError."""
+        return _from_line(line)
+
+    @functools.cached_property
+    def line(self) -> bytes:
+        """The canonical encoding."""
+        return self.to_bytes()
+
     def computed_hash(self) -> str:
-        covered = self.to_json()
-        del covered["hash"]
-        return hashlib.sha256(canonical.dumps(covered)).hexdigest()
+        return self._computed_hash
+
+    @functools.cached_property
+    def _computed_hash(self) -> str:
+        return hashlib.sha256(self.to_bytes("hash")).hexdigest()
+
+
+@canonical.remembering(len)
+def _from_line(line: bytes) -> CustodyEntry:
+    return CustodyEntry.from_json(canonical.loads(line))
 
 
 def append(
@@ -74,7 +93,7 @@ def append(
         prev_hash=head.hash,
         hash=GENESIS.hash,
     )
-    return CustodyEntry(**{**vars(unhashed), "hash": unhashed.computed_hash()})
+    return dataclasses.replace(unhashed, hash=unhashed.computed_hash())
 
 
 def verify_chain(entries: Iterable[CustodyEntry]) -> Head:

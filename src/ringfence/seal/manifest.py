@@ -118,9 +118,6 @@ class Manifest(Record):
             ids.append(item.id)
         return dict(sorted(found.items()))
 
-    def to_bytes(self) -> bytes:
-        return canonical.dumps(self.to_json())
-
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises FormatError unless ``data`` is the canonical encoding of a manifest of version 1."""

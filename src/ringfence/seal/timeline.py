@@ -13,6 +13,7 @@ chain, and everybody sees that there was one. Bodies are compared as bytes; what
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -36,10 +37,31 @@ class TimelineEntry(Record):
     prev_hash: Sha256
     hash: Sha256
 
+    @classmethod
+    def from_line(cls, line: bytes) -> TimelineEntry:
+        """The entry whose canonical encoding ``line`` is. Raises FormatError."""
+        return _from_line(line)
+
+    @functools.cached_property
+    def line(self) -> bytes:
+        """The canonical encoding."""
+        return self.to_bytes()
+
+    @functools.cached_property
+    def body_digest(self) -> str | None:
+        """The SHA-256 that the body has, whatever the entry says."""
+        return None if self.body is None else hashlib.sha256(self.body.encode()).hexdigest()
+
     def computed_hash(self) -> str:
         return chain_hash(self.incident, self.seq, self.body_sha256, self.prev_hash)
 
 
+@canonical.remembering(len)
+def _from_line(line: bytes) -> TimelineEntry:
+    return TimelineEntry.from_json(canonical.loads(line))
+
+
+@functools.lru_cache(canonical.REMEMBERED)
 def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str:
     """The hash of an entry, by the formula above."""
     covered = {"incident": incident, "seq": seq, "body_sha256": body_sha256, "prev_hash": prev_hash}
@@ -52,8 +74,6 @@ def follow(head: Head, entry: TimelineEntry, incident: str) -> Head:
     item = f"timeline.jsonl entry {entry.seq}"
     if entry.incident != incident:
         raise Tampered(item, expected=f"incident {incident}", actual=entry.incident)
-    if entry.body is not None:
-        actual = hashlib.sha256(entry.body.encode()).hexdigest()
-        if actual != entry.body_sha256:
-            raise Tampered(item, expected=f"a body with sha256:{entry.body_sha256}", actual=f"sha256:{actual}")
+    if entry.body_digest not in (None, entry.body_sha256):
+        raise Tampered(item, expected=f"a body with sha256:{entry.body_sha256}", actual=f"sha256:{entry.body_digest}")
     return after

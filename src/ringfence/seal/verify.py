@@ -179,17 +179,17 @@ class _Walk:
         return contents
 
     def _check_custody(self, statement: Statement) -> None:
-        def follow(head: Head, value: object) -> Head:
-            return chain.follow(head, CustodyEntry.from_json(value), CUSTODY)
+        def follow(head: Head, line: bytes) -> Head:
+            return chain.follow(head, CustodyEntry.from_line(line), CUSTODY)
 
         self._check_chain(CUSTODY, statement, statement.predicate.custody_head, custody.MAX_LINE, follow)
 
     def _check_timeline(self, statement: Statement) -> int:
         erased = 0
 
-        def follow(head: Head, value: object) -> Head:
+        def follow(head: Head, line: bytes) -> Head:
             nonlocal erased
-            entry = TimelineEntry.from_json(value)
+            entry = TimelineEntry.from_line(line)
             erased += entry.body is None
             return timeline.follow(head, entry, statement.predicate.incident)
 
@@ -202,14 +202,14 @@ class _Walk:
         statement: Statement,
         sealed_head: Head,
         max_line: int,
-        follow: Callable[[Head, object], Head],
+        follow: Callable[[Head, bytes], Head],
     ) -> None:
         member = self._tar.member(name, allowed=self._allowed)  # 1
         head = GENESIS
         broken: Tampered | FormatError | None = None
         try:
             for line in _lines(member, max_line):
-                head = follow(head, canonical.loads(line))  # 7, 8
+                head = follow(head, line)  # 7, 8
         except (Tampered, FormatError) as error:
             broken = error
         # The digest decides. If it is wrong, the first entry that does not fit only tells where to look.

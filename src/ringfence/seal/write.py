@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ringfence.errors import VaultError
-from ringfence.seal import canonical, custody, envelope, manifest, tar, timeline
+from ringfence.seal import custody, envelope, manifest, tar, timeline
 from ringfence.seal.blob import Blob, copy_blob
 from ringfence.seal.canonical import FormatError
 from ringfence.seal.chain import GENESIS, Head
@@ -118,7 +118,7 @@ def _spool_timeline(entries: Iterable[TimelineEntry], incident: str, spool: NewF
 
 
 def _line(entry: CustodyEntry | TimelineEntry, most: int) -> bytes:
-    return _bounded(canonical.dumps(entry.to_json()), most, f"entry {entry.seq}") + b"\n"
+    return _bounded(entry.line, most, f"entry {entry.seq}") + b"\n"
 
 
 def _write_member(file: NewFile, name: str, data: bytes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.timeline import AccessAccepted, AccessTurned

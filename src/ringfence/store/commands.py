@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.model.base import Json
 from ringfence.model.run import Command, Lease
@@ -40,7 +40,7 @@ def beat(session: Session, executor: str, *, host: str, pid: int, now: datetime)
     """This executor lives."""
     table = tables.executor
     known = session.execute(sa.update(table).where(table.c.id == executor).values(heartbeat_at=now))
-    if known.rowcount == 0:  # type: ignore[attr-defined]
+    if known.rowcount == 0:
         session.execute(sa.insert(table).values(id=executor, host=host, pid=pid, started_at=now, heartbeat_at=now))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session  # one transaction's; no object is mapped
 
 from ringfence.errors import StoreError
 from ringfence.store import tables
@@ -54,8 +54,8 @@ class Store:
     def _session(self, options: dict[str, Any]) -> Iterator[Session]:
         try:
             with self._engine.connect() as plain:
-                connection = plain.execution_options(**options)
-                with Session(bind=connection) as session, session.begin():
+                session = plain.execution_options(**options)
+                with session.begin():
                     yield session
         except sa.exc.SQLAlchemyError as error:
             raise _store_error(self._engine.url, error) from error

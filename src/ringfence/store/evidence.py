@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.errors import TargetError
 from ringfence.model.base import Json
@@ -143,12 +143,19 @@ def capture_of(session: Session, seal_id: str) -> int:
     return int(found)
 
 
-def custody(session: Session, incident: str) -> tuple[Json, ...]:
-    """The incident's custody entries in order, as they were hashed."""
-    found = session.execute(
-        sa.select(tables.custody.c.body).where(tables.custody.c.incident == incident).order_by(tables.custody.c.seq)
-    )
-    return tuple(body for (body,) in found)
+def custody(session: Session, incident: str) -> tuple[str, ...]:
+    """The incident's custody entries in order: the JSON of each, as it lies in the store."""
+    return tuple(session.execute(_custody_texts(incident).order_by(tables.custody.c.seq)).scalars())
+
+
+def last_custody(session: Session, incident: str) -> str | None:
+    """The JSON of the entry that the next one follows."""
+    newest = _custody_texts(incident).order_by(tables.custody.c.seq.desc()).limit(1)
+    return session.execute(newest).scalar_one_or_none()
+
+
+def _custody_texts(incident: str) -> sa.Select[str]:
+    return sa.select(sa.cast(tables.custody.c.body, sa.Text)).where(tables.custody.c.incident == incident)
 
 
 def lock_custody(session: Session, incident: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.errors import TargetError
 from ringfence.model.base import Json

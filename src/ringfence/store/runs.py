@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.errors import StoreError, TargetError
 from ringfence.model.objects import ObjectRef

@@ -8,6 +8,7 @@ breaking the chain. The body is the event's canonical JSON with the time at whic
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import rfc8785
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection as Session
 
 from ringfence.errors import ChainBroken, StoreError, TargetError
 from ringfence.model.base import isoformat
@@ -91,6 +92,7 @@ def append_all(session: Session, incident: str, events: Sequence[Event], now: da
     return tuple(entries)
 
 
+@functools.lru_cache(8192)  # the same links are verified for every bundle and screen
 def chain_hash(incident: str, seq: int, body_sha256: str, prev_hash: str) -> str:
     """SHA-256 of the link's canonical JSON (RFC 8785), which is written out here: it is asked for often."""
     name = rfc8785.dumps(incident).decode()

@@ -188,17 +188,19 @@ def _finite(text: str) -> float:
     return number
 
 
+_CONTAINERS = frozenset({dict, list})
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    level = [value] if isinstance(value, dict | list) else []
+    # Exact types are all that the decoder makes, and quick to ask for: every answer is walked.
+    level: list[Any] = [value] if type(value) in _CONTAINERS else []
     for _ in range(levels):
         level = [
             member
             for container in level
-            for member in (container.values() if isinstance(container, dict) else container)
-            if isinstance(member, dict | list)
+            for member in (container.values() if type(container) is dict else container)
+            if type(member) in _CONTAINERS
         ]
         if not level:
             return False
