@@ -66,15 +66,14 @@ def test_a_container_was_started_when_it_runs_or_has_run(status: Json, started: 
     ],
 )
 def test_pods_share_an_image_by_digest_or_by_name_while_a_digest_is_unknown(one: Json, other: Json, same: bool) -> None:
-    assert pods.same_image(one, other) is same
-    assert pods.same_image(other, one) is same
+    assert pods.sharing_image(one)(other) is same
+    assert pods.sharing_image(other)(one) is same
 
 
 def test_an_init_containers_image_makes_no_siblings() -> None:
     obj = pod(initContainers=[{"name": "i", "image": "busybox"}])
     obj["status"] = {"initContainerStatuses": [{"name": "i", "imageID": "sha256:a"}]}
-    assert pods.image_ids(obj) == frozenset()
-    assert not pods.same_image(obj, obj)
+    assert not pods.sharing_image(obj)(obj)
 
 
 @pytest.mark.parametrize(("spec", "account"), [({}, "default"), ({"serviceAccountName": "cards"}, "cards")])

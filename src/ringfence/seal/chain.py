@@ -31,6 +31,11 @@ class Link(Protocol):
     def prev_hash(self) -> str: ...
     @property
     def hash(self) -> str: ...
+    @property
+    def head(self) -> Head:
+        """The head of a chain that ends in this entry."""
+        ...
+
     def computed_hash(self) -> str:
         """What ``hash`` must be, from everything that it covers."""
         ...
@@ -46,7 +51,7 @@ def follow(head: Head, entry: Link, chain: str) -> Head:
     computed = entry.computed_hash()
     if entry.hash != computed:
         raise Tampered(item, expected=f"hash {computed}", actual=entry.hash)
-    return Head(entry.seq, entry.hash)
+    return entry.head
 
 
 def follow_all(entries: Iterable[Link], chain: str) -> Head:

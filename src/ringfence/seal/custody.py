@@ -53,6 +53,11 @@ class CustodyEntry(Record):
         return _from_line(line)
 
     @functools.cached_property
+    def head(self) -> Head:
+        """The head of a chain that ends in this entry."""
+        return Head(self.seq, self.hash)
+
+    @functools.cached_property
     def line(self) -> bytes:
         """The canonical encoding."""
         return self.to_bytes()

@@ -43,6 +43,11 @@ class TimelineEntry(Record):
         return _from_line(line)
 
     @functools.cached_property
+    def head(self) -> Head:
+        """The head of a chain that ends in this entry."""
+        return Head(self.seq, self.hash)
+
+    @functools.cached_property
     def line(self) -> bytes:
         """The canonical encoding."""
         return self.to_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ringfence.model.base import Json
@@ -41,9 +41,10 @@ class Container(NamedTuple):
         return bool("running" in state or "terminated" in state or (self.status.get("lastState") or {}))
 
 
-def containers(pod: Json) -> Iterator[Container]:
-    """Every container: init, main and ephemeral."""
-    for key, status_key in _STATUS_OF.items():
+def containers(pod: Json, lists: Iterable[str] = _STATUS_OF) -> Iterator[Container]:
+    """Every container: init, main and ephemeral; or those of some lists of the spec."""
+    for key in lists:
+        status_key = _STATUS_OF[key]
         statuses = {status["name"]: status for status in (pod.get("status") or {}).get(status_key) or ()}
         for spec in pod["spec"].get(key) or ():
             yield Container(key, spec, statuses.get(spec["name"], {}))
@@ -55,26 +56,32 @@ def digest_of(image_id: str) -> str:
     return found.group() if found else image_id
 
 
-def image_ids(pod: Json) -> frozenset[str]:
-    """The digests that run in the main containers: what makes two pods siblings."""
-    return frozenset(c.image_id for c in containers(pod) if c.list == "containers" and c.image_id)
+def sharing_image(pod: Json) -> Callable[[Json], bool]:
+    """Whether another pod shares an image: by its digest, or by its name as long as one of the two was not started."""
+    mine = _images(pod)
+
+    def shares(other: Json) -> bool:
+        theirs = _images(other)
+        return bool(mine.digests & theirs.digests or mine.not_started & theirs.names or theirs.not_started & mine.names)
+
+    return shares
 
 
-def images_without_id(pod: Json) -> frozenset[str]:
-    """The images, as asked for, of main containers whose digest is not known: they were never started."""
-    return frozenset(str(c.spec.get("image", "")) for c in containers(pod) if c.list == "containers" and not c.image_id)
+class _Images(NamedTuple):
+    """The images of main containers: digests, names as asked for, and those of them without a known digest."""
+
+    digests: frozenset[str]
+    names: frozenset[str]
+    not_started: frozenset[str]
 
 
-def same_image(pod: Json, other: Json) -> bool:
-    """Whether two pods share an image: by its digest, or by its name as long as one of them has not been started."""
-    if set(map(digest_of, image_ids(pod))) & set(map(digest_of, image_ids(other))):
-        return True
-    named, others_named = _images(pod), _images(other)
-    return bool(images_without_id(pod) & others_named or images_without_id(other) & named)
-
-
-def _images(pod: Json) -> frozenset[str]:
-    return frozenset(str(c.spec.get("image", "")) for c in containers(pod) if c.list == "containers")
+def _images(pod: Json) -> _Images:
+    found = [(c.image_id, str(c.spec.get("image", ""))) for c in containers(pod, ("containers",))]
+    return _Images(
+        digests=frozenset(digest_of(id_) for id_, _ in found if id_),
+        names=frozenset(name for _, name in found),
+        not_started=frozenset(name for id_, name in found if not id_),
+    )
 
 
 def service_account(pod: Json) -> str:

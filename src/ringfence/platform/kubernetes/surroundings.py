@@ -11,7 +11,7 @@ from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
 from ringfence.platform.kubernetes.owners import Owner, owner_chain
-from ringfence.platform.kubernetes.pods import is_finished, same_image, service_account
+from ringfence.platform.kubernetes.pods import is_finished, service_account, sharing_image
 from ringfence.platform.kubernetes.resources import (
     DAEMON_SET,
     ENDPOINT_SLICE,
@@ -208,7 +208,7 @@ def read_siblings(cluster: Cluster, pod: Json) -> Siblings:
         pods = cluster.list(POD, namespace)
     others = [other for other in pods if other["metadata"]["uid"] != pod["metadata"]["uid"] and not is_finished(other)]
     return Siblings(
-        by_image=tuple(other for other in others if same_image(pod, other)),
+        by_image=tuple(filter(sharing_image(pod), others)),
         by_account=tuple(
             other
             for other in others
