@@ -10,23 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringfence.actions.canary import Options
 from ringfence.config import Config
-from ringfence.durable.port import Engine
 from ringfence.errors import ConfigError, TargetError, VaultError
-from ringfence.evidence.sealing import Sealer
-from ringfence.evidence.vault import Vault
 from ringfence.model.incident import Incident
 from ringfence.model.permission import Permission
 from ringfence.model.principal import Principal
 from ringfence.response.context import Context, Policy
-from ringfence.seal.signing import SigningKey, load_or_create
 from ringfence.store import incidents
 from ringfence.store.database import Store, open_store, sqlite_file
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
+    from ringfence.actions.canary import Options
+    from ringfence.durable.port import Engine
+    from ringfence.evidence.sealing import Sealer
+    from ringfence.evidence.vault import Vault
     from ringfence.platform.kubernetes.client import Cluster
     from ringfence.response.readiness import Site
+    from ringfence.seal.signing import SigningKey
 
 _READERS = 16
 _LOG_STREAMS = 16
@@ -40,6 +40,8 @@ def _canary(config: Config) -> Options | None:
     section = config.canary
     if section.image is None:
         return None
+    from ringfence.actions.canary import Options
+
     return Options(
         image=section.image,
         namespace=section.namespace or "",
@@ -68,11 +70,15 @@ def engine_is_exclusive(config: Config) -> bool:
 
 
 def vault(config: Config) -> Vault:
+    from ringfence.evidence.vault import Vault
+
     return Vault(config.vault.path.expanduser())
 
 
 def signing_key(config: Config) -> SigningKey:
     """The key that seals. Raises ConfigError, VaultError."""
+    from ringfence.seal.signing import load_or_create
+
     path = config.signing.key.expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,6 +135,12 @@ def reach(config: Config) -> Cluster:
     )
 
 
+def _sealer(config: Config, store: Store, vault: Vault) -> Sealer:
+    from ringfence.evidence.sealing import Sealer
+
+    return Sealer(store, vault, signing_key(config))
+
+
 @contextlib.contextmanager
 def connected(config: Config, *, beside: Callable[[], None] = lambda: None) -> Iterator[Context]:
     """Everything that a response needs. Raises ConfigError, StoreError, NotSent, Denied.
@@ -152,7 +164,7 @@ def connected(config: Config, *, beside: Callable[[], None] = lambda: None) -> I
             principal=whoami(cluster, cluster_id),
             store=opened,
             vault=place,
-            sealer=functools.cache(lambda: Sealer(opened, place, signing_key(config))),
+            sealer=functools.cache(lambda: _sealer(config, opened, place)),
             policy=policy(config),
             pool=pool,
             logs_pool=logs_pool,

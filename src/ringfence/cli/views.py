@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from ringfence import app as wiring
 from ringfence.cli.view import Customers, View
@@ -14,9 +14,11 @@ from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.response.context import Context
 from ringfence.response.statement import Statement, retest
-from ringfence.response.verbs import Result
 from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets
 from ringfence.store.database import Store
+
+if TYPE_CHECKING:
+    from ringfence.response.verbs import Result
 
 _BY_CODE = {error.code: error.exit_code for error in (Denied, NotSent, Unanswered)}
 """A step that failed for one of these reasons ends the command as the error itself would."""

@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ringfence.actions.canary import Options
-from ringfence.evidence.acquire import Acquirer
-from ringfence.evidence.sealing import Sealer
-from ringfence.evidence.vault import Vault
 from ringfence.model.incident import Incident
 from ringfence.model.principal import Principal
-from ringfence.platform.kubernetes.client import Cluster
-from ringfence.store.database import Store
+
+if TYPE_CHECKING:  # a command that only looks imports neither what seals nor what acts
+    from ringfence.actions.canary import Options
+    from ringfence.evidence.acquire import Acquirer
+    from ringfence.evidence.sealing import Sealer
+    from ringfence.evidence.vault import Vault
+    from ringfence.platform.kubernetes.client import Cluster
+    from ringfence.store.database import Store
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Context:
         return self.principal.id
 
     def acquirer(self, incident: Incident) -> Acquirer:
+        from ringfence.evidence.acquire import Acquirer
+
         return Acquirer(
             self.cluster, self.vault.blobs(incident.id), operator=self.actor, authority=f"incident {incident.id}"
         )
