@@ -14,6 +14,8 @@ from ringfence.durable.port import EngineBusy
 from tests.durable.conftest import Launch
 from tests.durable.flows import CHILDREN, POINTS, STEPS, Place, die, hold, journey
 
+pytestmark = pytest.mark.slow
+
 RUN = "INC-1/run/1"
 
 

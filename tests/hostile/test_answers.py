@@ -25,6 +25,8 @@ from tests.hostile.firehose import Firehose, Flood
 from tests.hostile.texts import HOSTILE, NO_OBJECT, as_received
 from tests.wire import Answer, Request, Responder, Wire, kubeconfig
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 1 << 20
 Open = Callable[..., Cluster]
 

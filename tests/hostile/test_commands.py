@@ -19,6 +19,8 @@ from tests.hostile.texts import HOSTILE, as_received, harm
 from tests.hostile.world import hostile_bank
 from tests.wire import Wire, kubeconfig
 
+pytestmark = pytest.mark.slow
+
 Said = tuple[int, str, str]
 Ringfence = Callable[..., Said]
 

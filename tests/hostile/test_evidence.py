@@ -45,6 +45,8 @@ from tests.hostile.texts import BYTES, HOSTILE, as_received, harm
 from tests.hostile.world import Recorder, captured, hostile_bank
 from tests.wire import Wire, kubeconfig
 
+pytestmark = pytest.mark.slow
+
 WHO = Principal(issuer="kubernetes:c1", subject="alice", kind="kubernetes")
 TYPICAL = ("clipboard (OSC 52)", "lone surrogates", "script")
 table_of_texts = [pytest.param(HOSTILE[name], id=name) for name in TYPICAL] + [

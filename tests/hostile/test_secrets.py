@@ -34,6 +34,8 @@ from tests.reporting.sample import report_of
 from tests.simulator import Simulator
 from tests.wire import Answer, Request, Wire, kubeconfig
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "t0ken-of-alice-4711-do-not-print"
 PASSWORD = "passw0rd-of-alice-4711"
 MINTED = "minted-for-the-suspect-4711-do-not-print"

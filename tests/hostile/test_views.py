@@ -47,6 +47,8 @@ from tests.reporting.conftest import Written, written  # noqa: F401
 from tests.reporting.pages import read, read_markdown
 from tests.reporting.sample import report_of
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 LONG = 2200
 TYPICAL = ("hyperlink (OSC 8)", "newlines", "bidi overrides", "script")

@@ -20,6 +20,8 @@ from tests.reporting.conftest import Written
 from tests.reporting.pages import read, read_markdown
 from tests.reporting.sample import GENERATED, Sample, at
 
+pytestmark = pytest.mark.slow
+
 PATHS = ("network.egress", "network.ingress", "network.established", "identity.kubernetes", "siblings.image", "node")
 BOASTS = st.sampled_from(["", "it is contained", "CONTAINED", "Contained.", "NOT CONTAINED", "uncontained <contained>"])
 _NEGATED = re.compile(r"NOT (?:FULLY )?CONTAINED")

@@ -47,6 +47,8 @@ from tests.small_bank import POLICIES, add_pod, pod_body
 from tests.wire import Answer, Wire
 from tests.wire import Request as HttpRequest
 
+pytestmark = pytest.mark.slow
+
 WithPolicy = Callable[..., Context]
 
 

@@ -83,8 +83,10 @@ class Conductor:
     def _to_its_end(self, run_id: str) -> None:
         """The run's segment, carried out here. Raises EngineError, StoreError when it stopped before its end."""
         run = self._begin(run_id)
+        if run.state.ended or run.state is RunState.WAITING:
+            return
         if run.state is not RunState.RUNNING or run.owner != self.executor:
-            time.sleep(_POLL_SECONDS)  # it is over, or another process sees to it
+            time.sleep(_POLL_SECONDS)  # another process sees to it
             return
         try:
             while self._engine.wait(run.workflow_id, _POLL_SECONDS) is None:
