@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -22,12 +23,24 @@ class NewFile:
         """``folder`` is where it will be published; ``mode`` its permissions then (0600 until then)."""
         self._folder = folder
         self._mode = mode
+        self._temporary: Path | None = None
         try:
-            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".unfinished-")
+            descriptor = self._nameless()
         except OSError as error:
             raise _refused(f"no file can be made in {folder}", error) from error
-        self._temporary = Path(name)
         self.stream = os.fdopen(descriptor, "w+b")
+
+    def _nameless(self) -> int:
+        """A file without any name, which a process that is killed cannot leave behind; else one with a name."""
+        if hasattr(os, "O_TMPFILE"):
+            try:
+                return os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                    raise
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".unfinished-")
+        self._temporary = Path(name)
+        return descriptor
 
     def write(self, data: bytes) -> None:
         try:
@@ -49,21 +62,20 @@ class NewFile:
             self.stream.flush()
             os.fchmod(self.stream.fileno(), self._mode)
             os.fsync(self.stream.fileno())
-            # A link, unlike a rename, never replaces what is there.
-            os.link(self._temporary, path)
-            self._sync_folder()
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                # A link, unlike a rename, never replaces what is there. A descriptor as its target is what makes
+                # Python follow the source, which is the open file itself (linkat(2), AT_SYMLINK_FOLLOW).
+                source = self._temporary or f"/proc/self/fd/{self.stream.fileno()}"
+                os.link(source, path.name, dst_dir_fd=folder)
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         except FileExistsError:
             return False
         except OSError as error:
             raise _refused(f"{path} cannot be written", error) from error
         return True
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +83,8 @@ class NewFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._temporary.unlink(missing_ok=True)
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
         # Closing writes out what is buffered. What was published is written already; the rest is being dropped.
         with suppress(OSError):
             self.stream.close()
