@@ -102,12 +102,11 @@ def show(checked: Checked) -> None:
         if finding.audit_id or finding.where:
             say(clean(f"  at        {finding.where or 'no line'}, Audit-ID {finding.audit_id or 'none'}"))
     say(clean(f"audit log: {checked.summary}"))
+    who = ", ".join(found.identities) or "nobody"
     until = f"to {_moment(found.until)}" if found.until else "on"
     say(
-        clean(
-            f"  other calls by {', '.join(found.identities) or 'nobody'} from {_moment(found.since)} {until}: "
-            f"{plural(found.own, 'line')}, {plural(found.dry_runs, 'dry run')}, {found.refused} refused"
-        )
+        clean(f"  every change by {who} was looked for, from {_moment(found.since)} {until}"),
+        clean(f"  no change: {plural(found.dry_runs, 'dry run')}, {found.refused} refused by the API server"),
     )
 
 
