@@ -483,7 +483,12 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
         lambda w: w.log.append(line(5, "x3", "delete", "pods", "web-1", requestURI="/x?dryRun=All")),
         [(Kind.UNVERIFIABLE, "delete pods/web-1", "audit deletions at level Request")],
     ),
-    # --- somebody else -------------------------------------------------------------
+    # --- worth knowing -------------------------------------------------------------
+    (
+        "a request that was carried out twice",
+        lambda w: w.log.insert(2, line(1.3, w.audit_id("fence"), "patch", "pods", "cards-1")),
+        [(Kind.NOTE, "cut/1 fence", "a gateway may have repeated it")],
+    ),
     (
         "somebody else's request under an Audit-ID of ours",
         lambda w: w.log.append(line(5, w.audit_id("fence"), "get", "secrets", "x", user=EVE)),
@@ -654,6 +659,24 @@ def test_events_whose_text_was_erased_are_no_forgery() -> None:
     world.forget("fence", journal=False)
     kinds = [one.kind for one in world.compare(erased=2).findings if "cut/1 fence" in one.what]
     assert kinds == [Kind.UNVERIFIABLE]
+
+
+def test_a_flood_under_an_id_that_can_be_foreseen_does_not_make_ours_look_forged() -> None:
+    world = World()
+    world.log[1:1] = [line(0.5, world.audit_id("fence"), "get", "pods", "x", user=EVE) for _ in range(100)]
+    done = world.compare()
+    assert done.matched == 4
+    assert {one.kind for one in done.findings} == {Kind.NOTE}
+
+
+@pytest.mark.parametrize("number", [1, 15, 16, 17, 40])
+def test_each_call_under_an_id_of_ours_is_named_once(number: int) -> None:
+    world = World()
+    world.log += [line(5, world.audit_id("fence"), "delete", "pods", f"p{n}") for n in range(number)]
+    done = world.compare()
+    assert sorted(one.what for one in done.findings) == sorted(
+        f"delete pods/p{n} in bank by {US}" for n in range(number)
+    )
 
 
 def test_a_flood_is_counted_and_hides_nothing() -> None:

@@ -129,6 +129,7 @@ def test_what_may_change_something(verb: str, ref: Json | None, uri: str, mutate
         line(requestReceivedTimestamp=None),
         line(requestReceivedTimestamp="2026-11-24T03:00:00"),
         line(stageTimestamp="soon"),
+        line(stageTimestamp="0001-01-01T00:00:00+14:00"),
     ],
 )
 def test_a_broken_line_is_named_by_its_number_and_stops_nothing(tmp_path: Path, broken: Json | bytes) -> None:

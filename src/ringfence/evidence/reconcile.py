@@ -23,7 +23,8 @@ Span = tuple[datetime, datetime]
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far the two clocks may be apart. ``doctor`` warns from 2 s on."""
 _LINES_OF_ONE = 16
-"""How many lines under one Audit-ID are kept: three stages of a request, and some that were repeated."""
+"""How many lines under one Audit-ID are kept, of those that fit the claim and of those that do not: three stages of a
+request, and some that were repeated."""
 _NAMED = 200
 """How many calls that nobody claims are named; the rest is counted."""
 _UNDER_WAY = 10_000
@@ -106,7 +107,8 @@ class _Search:
     unclaimed: list[AuditEvent] = field(default_factory=list)
     untold: list[AuditEvent] = field(default_factory=list)
     under_way: dict[tuple[str, datetime, str, str], AuditEvent] = field(default_factory=dict)
-    seen: dict[str, list[AuditEvent]] = field(default_factory=lambda: defaultdict(list))
+    fitting: dict[str, list[AuditEvent]] = field(default_factory=lambda: defaultdict(list))
+    strays: dict[str, list[AuditEvent]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self.claims = _by_id(self.record.claims)
@@ -118,12 +120,13 @@ class _Search:
             self.own[_actor(event)] += 1
         claims = self.claims.get(event.audit_id)
         if claims is not None:
-            lines = self.seen[event.audit_id]
+            fits = any(not _unlike(claim, event, self.tolerance) for claim in claims)
+            lines = (self.fitting if fits else self.strays)[event.audit_id]
             if len(lines) < _LINES_OF_ONE:
                 lines.append(event)
                 return
             # A flood under one of our Audit-IDs hides nothing: what does not fit is nobody's claim.
-            if any(not _unlike(claim, event, self.tolerance) for claim in claims):
+            if fits:
                 return
         if ours:
             self._own_call(event)
@@ -161,16 +164,16 @@ class _Search:
         matched, not_sent = 0, 0
         deletions: list[AuditEvent] = []
         for claim in self.record.claims:
-            lines = self.seen.get(claim.audit_id, [])
+            lines = [*self.fitting.get(claim.audit_id, ()), *self.strays.get(claim.audit_id, ())]
             fitting = [event for event in lines if not _unlike(claim, event, self.tolerance)]
             found = list(self._judge(claim, fitting, lines, spans))
             findings += found
-            if fitting and not found:
+            if fitting and all(finding.kind is Kind.NOTE for finding in found):
                 matched += 1
                 deletions += [event for event in fitting if event.verb == "delete" and _succeeded(event)]
             elif not lines and not found:
                 not_sent += 1
-        findings += self._strays()
+        findings += self._told_of_strays()
         findings += self._unclaimed(deletions)
         return Comparison(
             incident=self.record.incident,
@@ -204,6 +207,9 @@ class _Search:
             return
         answers = [event for event in fitting if event.is_answer]
         done = next((event for event in answers if _succeeded(event)), None)
+        if len({event.received_at for event in answers if _succeeded(event)}) > 1:
+            found = "several: a gateway may have repeated it"
+            yield Finding(Kind.NOTE, str(claim), "one success", found, claim.audit_id, _where(answers[-1]))
         match claim.expected:
             case Expected.ANY:
                 return
@@ -253,21 +259,19 @@ class _Search:
             return f"none, and no other request of {claim.user}: another cluster's log, or its policy leaves us out"
         return ""
 
-    def _strays(self) -> Iterator[Finding]:
-        """Lines under an Audit-ID of ours that are not the request that has it, beside the one that is, or instead."""
-        for audit_id, lines in self.seen.items():
-            claims = self.claims[audit_id]
-            strays = [e for e in lines if all(_unlike(claim, e, self.tolerance) for claim in claims)]
-            matched = len(strays) < len(lines)
-            for event in strays:
-                ours = event.user in self.identities or event.impersonated in self.identities
-                if ours and event.mutates and matched:
+    def _told_of_strays(self) -> Iterator[Finding]:
+        """Lines under an Audit-ID of ours that are another request, beside the one that is ours."""
+        for audit_id, lines in self.strays.items():
+            if audit_id not in self.fitting:
+                continue  # there is no other line: it was named as different
+            for event in lines:
+                if event.mutates and (event.user in self.identities or event.impersonated in self.identities):
                     self._own_call(event)
-                elif matched and event.is_answer:
+                elif event.is_answer:
                     yield Finding(
                         Kind.NOTE,
                         f"{event.verb} {event.object} by {_actor(event)}",
-                        f"Audit-ID {audit_id} for {claims[0]} alone",
+                        f"Audit-ID {audit_id} for {self.claims[audit_id][0]} alone",
                         "another request that carries it; whoever sends one chooses it",
                         audit_id,
                         _where(event),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -210,11 +210,11 @@ def _code(status: Json) -> int | None:
 def _moment(body: Json, key: str) -> datetime:
     try:
         at = datetime.fromisoformat(_text(body, key))
-    except ValueError as error:
+        if at.tzinfo is None:
+            raise NotAnEvent(f"its {key} has no zone")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise NotAnEvent(f"its {key} is no time") from error
-    if at.tzinfo is None:
-        raise NotAnEvent(f"its {key} has no zone")
-    return at
 
 
 def _extra(user: Json, key: str) -> str:
