@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.evidence.claims import claim_of, record_from
+from ringfence.evidence.claims import Expected, claim_of, record_from, record_of
 from ringfence.evidence.differences import Kind
 from ringfence.evidence.reconcile import Comparison, compare
 from ringfence.model.incident import Incident, Severity, State
@@ -19,6 +19,7 @@ from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Unknown
 from ringfence.model.plan import Change, Verb
+from ringfence.model.principal import Principal
 from ringfence.model.timeline import (
     ApprovalDecided,
     CanaryTried,
@@ -29,6 +30,8 @@ from ringfence.model.timeline import (
     StateChanged,
 )
 from ringfence.platform.kubernetes.audit_event import event_of
+from ringfence.store import incidents, journal
+from ringfence.store.database import Store
 
 Json = dict[str, Any]
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -288,6 +291,11 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
         [(Kind.MISSING, "cut/1 invented: patch pods/web-1 in bank", "the log covers that time")],
     ),
     (
+        "an invented change, on the timeline alone",
+        lambda w: _invent_on_the_timeline(w),
+        [(Kind.RECORD, "cut/1 invented", "the timeline alone"), (Kind.MISSING, "cut/1 invented", "the log covers")],
+    ),
+    (
         "an invented change under a real Audit-ID",
         lambda w: _invent(w, under="fence"),
         [
@@ -377,6 +385,11 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
         [(Kind.DIFFERENT, "cut/1 fence", "uid u9")],
     ),
     (
+        "a line from before the claim",
+        lambda w: swap(w, "fence", **_moved(w.line_of("fence"), -600)),
+        [(Kind.DIFFERENT, "cut/1 fence", "time 2026-11-24T02:50:01.2")],
+    ),
+    (
         "a line's subresource added",
         lambda w: swap(
             w,
@@ -395,6 +408,14 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
         "a call outside, whose answer decides nothing",
         lambda w: outside(w, code=504),
         [(Kind.UNCLAIMED, "patch deployments/cards", "answered with 504")],
+    ),
+    (
+        "a call outside, in both of its stages",
+        lambda w: w.log.extend(
+            line(5, "x1", "patch", "pods", "web-1", code, stage=stage)
+            for code, stage in ((None, "RequestReceived"), (200, "ResponseComplete"))
+        ),
+        [(Kind.UNCLAIMED, "patch pods/web-1", "answered with 200")],
     ),
     (
         "exec outside, still open",
@@ -451,6 +472,13 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
             (Kind.UNVERIFIABLE, "cut/1 fence", "that time is not"),
             (Kind.UNVERIFIABLE, "cut/1 policy", "that time is not"),
             (Kind.UNVERIFIABLE, "cut/1 delete", "that time is not"),
+        ],
+    ),
+    (
+        "a log that ends before",
+        lambda w: setattr(w, "log", [one for one in w.log if one["requestReceivedTimestamp"] < "2026-11-24T03:00:04"]),
+        [
+            (Kind.UNVERIFIABLE, "canary of Pod bank/cards-1", "that time is not"),
         ],
     ),
     (
@@ -511,6 +539,11 @@ def _invent(world: World, *, under: str) -> None:
     world.rows = [row.model_copy(update={"audit_id": taken}) if row.change.id == name else row for row in world.rows]
 
 
+def _invent_on_the_timeline(world: World) -> None:
+    world.did(5, "invented", Verb.PATCH, OTHER_POD, "pods", code=None)
+    world.rows.pop()
+
+
 def _move(world: World, name: str, seconds: float) -> None:
     world.rewrite(name, occurred_at=at(seconds))
     world.events = [
@@ -539,6 +572,14 @@ def test_a_forgery_is_named_for_what_it_is(
 
 HARMLESS: list[tuple[str, Callable[[World], object]]] = [
     ("a dry run", lambda w: outside(w, requestURI="/apis/x?fieldManager=ringfence&dryRun=All")),
+    (
+        "a dry run without its answer",
+        lambda w: outside(w, requestURI="/x?dryRun=All", stage="RequestReceived", code=None),
+    ),
+    (
+        "credentials that act as our user",
+        lambda w: [one.update(user={"username": "admin"}, impersonatedUser={"username": US}) for one in w.log],
+    ),
     ("a call that was refused", lambda w: outside(w, code=403)),
     ("a call before the incident", lambda w: w.log.append(line(-60, "x", "delete", "pods", "web-1"))),
     ("a read", lambda w: w.log.append(line(5, "x", "list", "secrets", ""))),
@@ -640,6 +681,48 @@ def test_an_incident_that_is_over_answers_for_its_own_time() -> None:
     world.log.append(line(50, "x", "delete", "pods", "web-1"))
     world.log.append(line(600, "y", "delete", "pods", "web-2"))
     assert [one.what for one in world.compare().findings] == [f"delete pods/web-1 in bank by {US}"]
+
+
+def test_what_came_after_the_end_belongs_to_it_until_the_last_change() -> None:
+    world = World(state=State.CLOSED)
+    world.events.append(StateChanged(occurred_at=at(4), actor=ACTOR, before=State.CONTAINING, after=State.CLOSED))
+    world.did(300, "undo", Verb.PATCH, OTHER_POD, "pods")
+    world.log.append(line(200, "x", "delete", "pods", "web-1"))
+    assert [one.what for one in world.compare().findings] == [f"delete pods/web-1 in bank by {US}"]
+
+
+def test_the_store_gives_the_claims_of_an_incident_and_apart_those_of_the_others(fresh_store: Store) -> None:
+    who = Principal(issuer="kubernetes:c1", subject=US, kind="kubernetes")
+    with fresh_store.write() as session:
+        for number, cluster in ((1, "c1"), (2, "c1"), (3, "c2")):
+            declared = incidents.declare(
+                session,
+                target=POD.model_copy(update={"cluster": cluster, "uid": f"u{number}"}),
+                incident_type="t",
+                severity=Severity.HIGH,
+                title="t",
+                principal=who,
+                fence=f"f{number}",
+                command="contain",
+                now=T0,
+            )
+            change = Change(id="fence", ref=declared.target, verb=Verb.PATCH, effect="e")
+            journal.intend(
+                session,
+                incident=declared.id,
+                step="cut/1",
+                action="a",
+                ordinal=0,
+                change=change,
+                actor=ACTOR,
+                now=at(1),
+            )
+    with fresh_store.read() as session:
+        record = record_of(session, incidents.get(session, "INC-1"))
+    assert [claim.label for claim in record.claims] == ["cut/1 fence"]
+    assert [claim.label for claim in record.others] == ["INC-2 cut/1 fence"]
+    assert (record.identities, record.findings, record.until) == (frozenset({US}), (), None)
+    assert record.claims[0].expected is Expected.OPEN
 
 
 def test_what_another_incident_claims_is_its_own_and_nothing_beside_it() -> None:
