@@ -26,7 +26,8 @@ _MEANING = {
     "the screen says so.",
     ExitCode.INCOMPLETE: "Begun and not finished: a step is done in part, its outcome is unknown, or the fence is not "
     "wholly down.",
-    ExitCode.TAMPERED: "The bundle or the timeline is not what was sealed or chained. The message names the item.",
+    ExitCode.TAMPERED: "The bundle or the timeline is not what was sealed or chained, or the cluster's audit log says "
+    "otherwise. The message names the item.",
     ExitCode.UNVERIFIABLE: "A check could not be made: no key, another signer's key, an unreadable file. This says "
     "nothing about the evidence.",
 }

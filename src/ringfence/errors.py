@@ -20,6 +20,7 @@
       EvidenceError                        evidence that cannot be had or kept
         VaultError                         the vault cannot be written or read
         Tampered                           what is stored is not what was sealed (item, expected, actual)
+        AuditMismatch                      the timeline and the cluster's audit log do not say the same
         Unverifiable                       a check that could not be made (item, missing)
 
 A refusal within an incident is an ``Outcome`` (model/outcome.py), not an error.
@@ -233,6 +234,14 @@ class Tampered(EvidenceError):
         self.item = item
         self.expected = expected
         self.actual = actual
+
+
+class AuditMismatch(EvidenceError):
+    """The timeline and the cluster's own audit log do not say the same: one of them is not what happened, or our
+    identity was used outside of Ringfence."""
+
+    code = "audit-mismatch"
+    exit_code = ExitCode.TAMPERED
 
 
 class Unverifiable(EvidenceError):

@@ -50,6 +50,12 @@ def open_seal(config: Config, incident_id: str, seal_id: str | None) -> SealView
     return SealView(store, incident, chosen, items)
 
 
+def has_seal(config: Config, incident_id: str) -> bool:
+    """Whether anything of the incident is sealed. Raises TargetError when there is no such incident."""
+    with wiring.store(config).read() as session:
+        return bool(evidence.seals(session, incidents.get(session, incident_id).id))
+
+
 def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
     """Verify the bundle file against our key and against what the store says of it. Raises Tampered, Unverifiable."""
     view = open_seal(config, incident_id, seal_id)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
-from ringfence.cli.output import Format, note, say, say_data, table
+from ringfence.cli.output import Format, fail, note, say, say_data, table
 from ringfence.cli.text import clean
 
 app = typer.Typer(
@@ -17,6 +17,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 SealId = Annotated[str | None, typer.Option("--seal", help="A seal, for example INC-7/seal/1; the newest by default.")]
+AuditLogs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--audit-log",
+        metavar="FILE",
+        help="The cluster's audit log (JSON lines, .gz too), with its rotated files; once for each API server.",
+        show_default=False,
+    ),
+]
+Identities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--identity",
+        metavar="USER",
+        help="With --audit-log: another user all of whose changes must be on the timeline.",
+        show_default=False,
+    ),
+]
+ClockTolerance = Annotated[
+    float,
+    typer.Option(min=0, max=3600, metavar="SECONDS", help="With --audit-log: how far the clocks may be apart."),
+]
 
 
 @app.command("list")
@@ -60,16 +82,61 @@ def show(
 
 
 @app.command()
-def verify(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
-    """Verify a sealed bundle offline: exit code 20 when it was tampered with, 21 when it cannot be checked."""
+def verify(
+    incident: IncidentId,
+    seal: SealId = None,
+    audit_log: AuditLogs = None,
+    identity: Identities = None,
+    clock_tolerance: ClockTolerance = 5.0,
+    out: Output = Format.TEXT,
+    config: ConfigFile = None,
+) -> None:
+    """Verify a sealed bundle offline, and with --audit-log the timeline against the cluster's own log.
+
+    Exit code 20: it was tampered with, or timeline and log differ. 21: it cannot be checked. Any other but 0: an error.
+    """
     from ringfence.cli import bundles
 
-    verified = bundles.verify(configuration(config), incident, seal)
+    loaded = configuration(config)
+    if not audit_log:
+        _show_verified(bundles.verify(loaded, incident, seal), out)
+        return
+    from ringfence.cli import audit_check
+    from ringfence.errors import RingfenceError, Tampered, TargetError, Unverifiable
+
+    problems: list[RingfenceError] = []
+    verified: dict[str, object] = {"verified": False}
+    try:
+        verified = bundles.verify(loaded, incident, seal)
+    except (Tampered, Unverifiable) as error:
+        problems.append(error)
+    except TargetError as error:
+        if seal is not None or bundles.has_seal(loaded, incident):
+            raise
+        note(str(error))
+    checked = audit_check.check(loaded, incident, audit_log, identity or (), clock_tolerance)
+    if out in (Format.JSON, Format.YAML):
+        say_data({**verified, "audit_log": checked.to_json()}, out)
+    else:
+        if verified["verified"]:
+            _show_verified(verified, out)
+        audit_check.show(checked)
+    if (problem := checked.error()) is not None:
+        problems.append(problem)
+    if problems:
+        # Exit code 20, a comparison that failed, comes before 21, one that could not be made.
+        first, *rest = sorted(problems, key=lambda found: found.exit_code)
+        for other in rest:
+            fail(other)
+        raise first
+
+
+def _show_verified(verified: dict[str, object], out: Format) -> None:
     if out in (Format.JSON, Format.YAML):
         say_data(verified, out)
-    else:
-        say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
-        say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
+        return
+    say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
+    say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
 
 
 @app.command()

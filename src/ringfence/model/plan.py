@@ -20,6 +20,11 @@ _MAX_INT = 2**53 - 1
 _AUDIT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://ringfence.dev/audit-id")
 
 
+def audit_id(incident: str, fence: str, step: str, change: str) -> str:
+    """The Audit-ID of a change's request: a UUIDv5, the same whoever computes it."""
+    return str(uuid.uuid5(_AUDIT_NAMESPACE, f"{incident}/{fence}/{step}/{change}"))
+
+
 class Verb(StrEnum):
     CREATE = "create"
     PATCH = "patch"
@@ -61,7 +66,7 @@ class Change(Noun):
 
         ``fence``, random for each incident, keeps apart the INC-1 of two stores that work on one cluster.
         """
-        return str(uuid.uuid5(_AUDIT_NAMESPACE, f"{incident}/{fence}/{step}/{self.id}"))
+        return audit_id(incident, fence, step, self.id)
 
 
 class ServiceImpact(Noun):

@@ -64,7 +64,7 @@ def _of_steps(steps: Sequence[StepView]) -> Iterator[str]:
     if changes:
         yield (
             "Every request carries an Audit-ID of Ringfence's own making. Here they are listed, not compared with the "
-            "cluster's audit log, which is the witness."
+            "cluster's audit log, which is the witness: `ringfence evidence verify --audit-log` does that."
         )
 
 

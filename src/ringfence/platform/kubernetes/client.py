@@ -308,6 +308,8 @@ class Cluster:
             resource.path(namespace, name),
             verb="delete",
             target=_words(resource, namespace, name),
+            # The server goes by the body; the address is what an audit log without bodies shows of it.
+            query={"dryRun": "All"} if dry_run else None,
             content=json.dumps(options).encode(),
             content_type="application/json",
             audit_id=audit_id,
