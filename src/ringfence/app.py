@@ -196,16 +196,18 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
     """Every right that these actions, the evidence and what surrounds them need, each with its reason.
 
-    Those of the network canary only where there is an image for it.
+    Those of the network canary only where there is an image for it, and to bind roles only where that is asked for.
     """
     from ringfence.actions.canary import Canary
     from ringfence.actions.rbac import permissions_of
     from ringfence.actions.registry import ACTIONS
+    from ringfence.actions.unbind import Unbind
     from ringfence.evidence.permissions import PERMISSIONS
     from ringfence.response.permissions import READING, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
-    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *READING, *PERMISSIONS, *REHEARSAL))
+    bind = Unbind.binding_rights if Unbind.name in enabled and config.identity.restore_bindings else ()
+    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *bind, *READING, *PERMISSIONS, *REHEARSAL))
 
 
 def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:

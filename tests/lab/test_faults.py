@@ -270,7 +270,9 @@ def content(obj: Json | None) -> Any:
         return None
     meta = obj["metadata"]
     kept = {key: value for key, value in (meta.get("annotations") or {}).items() if "kubernetes.io/" not in key}
-    spec = {"unschedulable": obj["spec"].get("unschedulable")} if obj["kind"] == "Node" else obj["spec"]
+    spec = obj.get("spec", obj.get("subjects"))
+    if obj["kind"] == "Node":
+        spec = {"unschedulable": spec.get("unschedulable")}
     return meta["uid"], meta.get("deletionTimestamp") is None, meta.get("labels"), kept, spec
 
 
@@ -370,7 +372,10 @@ def test_each_fault_of_each_request_ends_in_its_outcome(ground: Range, scene: Sc
         def run(namespace: str) -> list[str]:
             case = prepared(ground, scene, namespace)
             try:
-                planned = tuple(change.id.replace(case.stage.tag, "{tag}") for change in case.plan.changes)
+                planned = tuple(
+                    change.id.replace(case.stage.tag, "{tag}").replace(namespace, "{namespace}")
+                    for change in case.plan.changes
+                )
                 if planned != scene.changes:
                     return [f"the plan has {planned}"]
                 return [words for row, witness in group for words in played(case.again(), position, row, witness)]
@@ -402,7 +407,8 @@ def _groups(scene: Scene, position: int) -> Iterator[list[tuple[Row, bool]]]:
     for row in table.rows():
         for witness in (False, True) if row.name in WITNESSED else (False,):
             # Where a change is not needed, the ones behind it are made all the same.
-            moves = table.expected(row, Verb.PATCH).landed or scene.changes[position].startswith("exclude-")
+            goes_on = scene.changes[position].startswith(("exclude-", "unbind-"))
+            moves = table.expected(row, Verb.PATCH).landed or goes_on
             if moves:
                 yield [(row, witness)]
             else:

@@ -121,21 +121,8 @@ def _dns(facts: Facts) -> Iterator[AccessPath]:
 
 def _token(facts: Facts) -> Iterator[AccessPath]:
     path, title = "identity.kubernetes", "The pod's Kubernetes token"
-    account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
     if facts.live is not None:
-        if pods.mounts_token(facts.pod):
-            yield _alive(
-                facts,
-                path,
-                title,
-                f"a token of {account} is mounted in the pod and works from anywhere that reaches the API server",
-                until="the pod or its account is deleted; by its own expiry only after up to a year",
-                retest="ringfence eradicate, then a token bound to the same pod is tried",
-            )
-        else:
-            yield _unseen(
-                facts, path, title, Level.COMPUTED, "no token is mounted in the pod", "the audit log of the account"
-            )
+        yield _live_token(facts, path, title)
     elif facts.token_refused:
         yield _dead(
             facts,
@@ -153,6 +140,47 @@ def _token(facts: Facts) -> Iterator[AccessPath]:
             "the API server refuses tokens of a deleted pod within about a minute; not tried here",
             "a canary token bound to the pod (needs create on serviceaccounts/token)",
         )
+
+
+def _live_token(facts: Facts, path: str, title: str) -> AccessPath:
+    """The row while the pod lives: its token is accepted, so that what is left to it is a matter of rights."""
+    if not pods.mounts_token(facts.pod):
+        words = "no token is mounted in the pod"
+        return _unseen(facts, path, title, Level.COMPUTED, words, "the audit log of the account")
+    account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
+    cut = facts.token_cut
+    if cut.unbound and facts.rights is not None and not facts.rights.effective:
+        words = f"no binding gives {account} rights any more; its token may do what every account may, and no more"
+        if cut.reads_refused:
+            tried = "a canary token of the same pod was let read before, and is refused (403) since"
+            return _dead(facts, path, title, f"{words}: {tried}", level=Level.PROVEN)
+        return _unseen(facts, path, title, Level.COMPUTED, f"{words}; not tried", "a canary of cut-identity")
+    return _alive(
+        facts,
+        path,
+        title,
+        f"a token of {account} is mounted in the pod and works from anywhere that reaches the API server"
+        f"{_refused_writes(facts)}{_may(facts)}",
+        until="the pod or its account is deleted; by its own expiry only after up to a year",
+        retest="ringfence cut-identity; or eradicate, and a token bound to the same pod is tried",
+    )
+
+
+def _refused_writes(facts: Facts) -> str:
+    cut = facts.token_cut
+    if not cut.policy:
+        return ""
+    if cut.policy_fault:
+        return f"; the admission policy that refused its writes does not hold: {cut.policy_fault}"
+    tried = "and has refused a canary's" if cut.writes_refused else "which no canary has tried"
+    return f"; the admission policy {cut.policy} refuses its writes ({tried}), but no reads and no admission objects"
+
+
+def _may(facts: Facts) -> str:
+    if facts.rights is None:
+        return f"; what the account may do was not read: {facts.rights_unread}" if facts.rights_unread else ""
+    left = "still may" if facts.token_cut.unbound else "may"
+    return f"; the account {left}: {facts.rights.words}"
 
 
 def _unlooked_for(facts: Facts) -> Iterator[AccessPath]:

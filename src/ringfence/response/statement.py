@@ -7,19 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ringfence.access import facts as access_facts
-from ringfence.access.facts import Facts, Serving
+from ringfence.access.facts import Facts, Serving, TokenCut
 from ringfence.access.group import together
 from ringfence.access.statement import rows as compute
+from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.timeline import CanaryReported, Event
+from ringfence.platform.kubernetes import token_policy
+from ringfence.platform.kubernetes.pods import service_account
+from ringfence.platform.kubernetes.rbac import grants
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import token_canary
+from ringfence.response import policy_canary, steps, token_canary
 from ringfence.response.context import Context, now
 from ringfence.store import access, incidents, journal, targets, timeline
 
@@ -64,6 +69,7 @@ def retest(context: Context, incident: Incident) -> Statement:
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
         events = [entry.event for entry in timeline.read(session, incident.id)]
+        records = journal.of_incident(session, incident.id)
     found = [(ref, suspect(context, incident, ref)) for ref in pods]
     known = [(ref, pod) for ref, pod in found if pod is not None]
     if not known or len(known) < len(found):
@@ -76,10 +82,10 @@ def retest(context: Context, incident: Incident) -> Statement:
     view = Snapshot(context.cluster)
     try:
         if len(known) == 1:
-            gathered = [_facts(context, incident, view, events, *known[0])]
+            gathered = [_facts(context, incident, view, events, records, *known[0])]
         else:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retest") as pool:
-                gathered = list(pool.map(lambda one: _facts(context, incident, view, events, *one), known))
+                gathered = list(pool.map(lambda one: _facts(context, incident, view, events, records, *one), known))
     except PlatformError as error:
         return stored(context, incident, str(error))
     facts = _without_each_other(gathered, known)
@@ -133,7 +139,13 @@ def suspect(context: Context, incident: Incident, target: ObjectRef) -> Json | N
 
 
 def _facts(
-    context: Context, incident: Incident, view: Snapshot, events: Sequence[Event], target: ObjectRef, pod: Json
+    context: Context,
+    incident: Incident,
+    view: Snapshot,
+    events: Sequence[Event],
+    records: Sequence[ChangeRecord],
+    target: ObjectRef,
+    pod: Json,
 ) -> Facts:
     return access_facts.gather(
         view,
@@ -149,7 +161,31 @@ def _facts(
             ),
             None,
         ),
+        fence=incident.fence,
+        token_cut=_token_cut(incident, events, records, target, pod),
         pool=context.pool,
+    )
+
+
+def _token_cut(
+    incident: Incident, events: Sequence[Event], records: Sequence[ChangeRecord], target: ObjectRef, pod: Json
+) -> TokenCut:
+    """What the journal says of the pod's identity; what holds now is read from the cluster."""
+    standing = [
+        record
+        for record in records
+        if not record.undone and record.outcome is not None and steps.is_done(record.outcome)
+    ]
+    policy = token_policy.policy_name(incident.fence, target.uid)
+    namespace, account = pod["metadata"]["namespace"], service_account(pod)
+    return TokenCut(
+        policy=policy if any(record.change.ref.name == policy for record in standing) else "",
+        writes_refused=policy_canary.was_refused(events, target, policy_canary.WRITE),
+        unbound=any(
+            record.action == Unbind.name and grants(namespace, account, [record.change.prior or {}])
+            for record in standing
+        ),
+        reads_refused=policy_canary.was_refused(events, target, policy_canary.READ),
     )
 
 

@@ -27,7 +27,9 @@ from ringfence.store import evidence, incidents, runs
 
 COMPROMISED = "compromised-workload"
 RELEASE = "release"
-CANARY = "network.canary"
+CUT_IDENTITY = "cut-identity"
+_WHEN_ASKED = ("network.canary", "identity.unbind")
+"""Steps that are done only when the command asks for them, or when nobody else feels them."""
 ALL = tuple(phase.value for phase in Phase)
 
 
@@ -65,6 +67,7 @@ class Wish:
     canary: bool = False
     shape: str = "auto"
     accept_same_image: bool = False
+    bindings: bool = False
     lease_minutes: int | None = None
 
 
@@ -126,6 +129,13 @@ def release(context: Context, conductor: Conductor, incident: Incident, wish: Wi
     return _result(context, "release", True, conductor.conduct(run.id))
 
 
+def cut_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Cut the Kubernetes identity of the incident's pods, the mildest way first. Raises as ``eradicate``."""
+    content, source = find(CUT_IDENTITY)
+    run = orders.follow_up(context, incident, content, source, _how(wish, ALL, decided=True))
+    return _result(context, CUT_IDENTITY, True, conductor.conduct(run.id))
+
+
 def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[Result, ...]:
     """See every run of the incident that is not over to its next end. Raises TargetError when there is none."""
     left = orders.resumable(context, incident)
@@ -157,6 +167,7 @@ def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
         canary=wish.canary,
         shape=wish.shape,
         accept_same_image=wish.accept_same_image,
+        bindings=wish.bindings,
         command=wish.command,
     )
 
@@ -165,13 +176,14 @@ _MAIN = {
     "contain": ("network.quarantine",),
     "eradicate": ("pod.delete",),
     "release": ("pod.release",),
+    CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     "respond": (),
 }
 
 
 def _verb_of(run: Run) -> str:
-    if run.playbook == RELEASE:
-        return "release"
+    if run.playbook in (RELEASE, CUT_IDENTITY):
+        return run.playbook
     if run.order.phases == (Phase.CONTAINING.value,):
         return "contain"
     if run.order.phases == (Phase.ERADICATING.value,):
@@ -258,11 +270,11 @@ def _problem(outcome: Outcome) -> str:
 
 
 def _left_out(step: StepRun, playbook: Playbook) -> bool:
-    """Whether a step was left out on purpose: by its own condition, or a canary that nobody asked for.
+    """Whether a step was left out on purpose: by its own condition, or because nobody asked for it.
 
     Any other skip (a pod that is gone cannot be cut) is part of the verb's outcome, and never a success.
     """
-    on_purpose = step.action == CANARY or playbook.step(step.step).when is not None
+    on_purpose = step.action in _WHEN_ASKED or playbook.step(step.step).when is not None
     return on_purpose and isinstance(step.outcome, Skipped)
 
 

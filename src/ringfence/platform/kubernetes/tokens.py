@@ -6,6 +6,8 @@ token stays in memory: never logged, stored or shown. Never dry-run a TokenReque
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ringfence.errors import Denied, Unanswered
@@ -37,6 +39,12 @@ class BoundToken:
                 return False
             raise
         return True
+
+    @contextmanager
+    def as_holder(self, cluster: Cluster) -> Iterator[Cluster]:
+        """The same server as the token's holder, for the length of a block."""
+        with cluster.as_bearer(self._secret) as theirs:
+            yield theirs
 
 
 def request_token(cluster: Cluster, pod: Json, audit_id: str) -> BoundToken:

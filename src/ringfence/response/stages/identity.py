@@ -1,0 +1,77 @@
+"""Stages that cut a suspect's identity: ``identity.cut``, ``identity.unbind``; each with a canary where there can be
+one."""
+
+from __future__ import annotations
+
+from ringfence.actions.identity import CutIdentity
+from ringfence.actions.unbind import Unbind
+from ringfence.errors import TargetError
+from ringfence.model.outcome import Refused, Skipped
+from ringfence.model.plan import Plan
+from ringfence.platform.kubernetes import token_policy
+from ringfence.platform.kubernetes.pods import service_account
+from ringfence.platform.kubernetes.resources import SERVICE_ACCOUNT
+from ringfence.response import guard, policy_canary, steps
+from ringfence.response.policy_canary import Armed
+from ringfence.response.scene import Answer, Ended, Scene
+from ringfence.response.stages import destroy
+from ringfence.response.stages.cut import finished, settings
+from ringfence.response.stages.lift import find
+
+
+def cut(scene: Scene) -> Answer:
+    """The admission policy, proven by a write that it refuses."""
+    context, incident, target = scene.context, scene.incident, scene.object
+    over = _over(scene, CutIdentity.name)
+    if over is not None:
+        return over
+    action = CutIdentity(context.cluster, settings(scene))
+    name = token_policy.policy_name(incident.fence, target.uid)
+    armed = Armed(None, None, "no canary: the process that cut was interrupted")
+    action.canary = lambda ref: policy_canary.fire(context, incident, ref, policy_canary.WRITE, armed, policy=name)
+
+    def arm(_plan: Plan) -> None:
+        nonlocal armed
+        armed = policy_canary.arm(context, incident, target, policy_canary.WRITE)
+
+    return destroy.carry(scene, action, before=arm, after=lambda _held, _ended: None)
+
+
+def unbind(scene: Scene) -> Answer:
+    """The bindings, proven by a read that was allowed before. Left out while others use the account, unless wanted."""
+    context, incident, target = scene.context, scene.incident, scene.object
+    over = _over(scene, Unbind.name)
+    if over is not None:
+        return over
+    action = Unbind(context.cluster, settings(scene))
+    armed = Armed(None, None, "no canary: the process that cut was interrupted")
+    action.canary = lambda ref: policy_canary.fire(context, incident, ref, policy_canary.READ, armed)
+    if not scene.run.order.bindings:
+        try:
+            around = action.look(context.cluster_id, target, context.pool)
+        except TargetError as error:
+            return finished(scene, Unbind.name, Skipped(reason=str(error)))
+        if others := around.unfenced(incident.fence):
+            why = f"{len(others)} other pods use {around.words}: --bindings takes their rights as well"
+            return finished(scene, Unbind.name, Skipped(reason=why))
+
+    def arm(plan: Plan) -> None:
+        nonlocal armed
+        namespaces = dict.fromkeys(change.ref.namespace for change in plan.changes if change.ref.namespace)
+        armed = policy_canary.arm(context, incident, target, policy_canary.READ, namespaces)
+
+    return destroy.carry(scene, action, before=arm, after=lambda _held, _ended: None)
+
+
+def _over(scene: Scene, action: str) -> Ended | None:
+    """How the step ends before it began: the pod is gone, or its account is one that nobody may touch."""
+    context, target = scene.context, scene.object
+    pod = find(context, target)
+    if pod is None:
+        return finished(scene, action, Skipped(reason=f"{target} is gone, and the tokens that are bound to it with it"))
+    account = context.cluster.find(SERVICE_ACCOUNT, target.namespace, service_account(pod))
+    refusal = guard.protected({**account, "kind": SERVICE_ACCOUNT.kind}, context.policy) if account else None
+    if refusal is None:
+        return None
+    steps.refuse(context, scene.incident, scene.label, action, "protected", refusal.reason)
+    return finished(scene, action, Refused(reason=refusal.reason, next_step=refusal.next_step))
