@@ -205,6 +205,7 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
         shape=order.shape,
         canary=order.canary,
         accept_same_image=True,
+        bindings=True,
     )
     match order.verb:
         case "contain" | "respond":

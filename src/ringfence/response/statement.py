@@ -17,6 +17,7 @@ from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
+from ringfence.model.plan import Verb
 from ringfence.model.timeline import CanaryReported, Event
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
@@ -179,11 +180,14 @@ def _token_cut(
     policy = token_policy.policy_name(incident.fence, target.uid)
     namespace, account = pod["metadata"]["namespace"], service_account(pod)
     return TokenCut(
-        policy=policy if any(record.change.ref.name == policy for record in standing) else "",
+        policy=policy
+        if any(record.change.ref.name == policy and record.change.verb is Verb.CREATE for record in standing)
+        else "",
         writes_refused=policy_canary.was_refused(events, target, policy_canary.WRITE),
         unbound=any(
-            record.action == Unbind.name and grants(namespace, account, [record.change.prior or {}])
+            record.action == Unbind.name and grants(namespace, account, [record.change.prior])
             for record in standing
+            if record.change.prior is not None
         ),
         reads_refused=policy_canary.was_refused(events, target, policy_canary.READ),
     )

@@ -7,12 +7,22 @@ is the eradicating phase of the playbook that the incident froze; typing it is t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
 from ringfence.errors import TargetError
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Determination, Incident
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown, describe
+from ringfence.model.outcome import (
+    Already,
+    Applied,
+    Failed,
+    Outcome,
+    Problem,
+    Refused,
+    Skipped,
+    Unknown,
+    describe,
+    next_step_of,
+)
 from ringfence.model.playbook import Phase, Playbook
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run, RunOrder, RunState, StepRun
@@ -234,7 +244,7 @@ def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
     if len(steps) == 1 or len(undone) == len(steps):
         return undone[0].outcome
     words = "; ".join(dict.fromkeys(describe(step.outcome) for step in undone))
-    hints = (_next_of(step.outcome) for step in undone)
+    hints = (next_step_of(step.outcome) for step in undone)
     problem = Problem(
         code="partly",
         what=f"{len(undone)} of {len(steps)} were not done",
@@ -242,19 +252,6 @@ def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
         next_step=next((hint for hint in hints if hint), ""),
     )
     return Failed(problem=problem)
-
-
-def _next_of(outcome: Outcome) -> str:
-    """What an outcome that is not done says to do."""
-    match outcome:
-        case Refused(next_step=next_step):
-            return next_step
-        case Failed(problem=problem) | Unknown(problem=problem):
-            return problem.next_step
-        case Skipped() | Applied() | Already():
-            return ""
-        case _:
-            assert_never(outcome)
 
 
 def _failed(why: str) -> Failed:
