@@ -472,7 +472,8 @@ def _meddling(case: Case, change: Change, what: str) -> Callable[[], object]:
     def put_back() -> None:
         before, live = change.prior or {}, case.live(change)
         assert live is not None
-        back = {**live, "spec": before.get("spec"), "metadata": {**live["metadata"]}}
+        said = {member: before[member] for member in ("spec", "subjects") if member in before}
+        back = {**live, **said, "metadata": {**live["metadata"]}}
         for member in ("labels", "annotations"):
             back["metadata"][member] = before["metadata"].get(member)
         del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile

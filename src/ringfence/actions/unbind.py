@@ -127,7 +127,7 @@ class Unbind(Action[Identity]):
         if live is not None and same(content(live), content(prior)):
             return Already(reason=f"{ref} is as it was")
         change = _restore(record.change, live)
-        if isinstance(change, Refused):
+        if not isinstance(change, Change):
             return change
         try:
             dry_run(self.cluster, change)
@@ -203,8 +203,8 @@ def _replace(uid: str, before: Sequence[Json], after: Sequence[Json]) -> list[Js
     ]
 
 
-def _restore(change: Change, live: Json | None) -> Change | Refused:
-    """The change that gives the binding its subjects back, over what others changed meanwhile."""
+def _restore(change: Change, live: Json | None) -> Change | Already | Refused:
+    """The change that gives the account the role back, and takes nothing back of what others changed meanwhile."""
     prior = change.prior or {}
     made = change.model_copy(
         update={
@@ -215,6 +215,8 @@ def _restore(change: Change, live: Json | None) -> Change | Refused:
             "effect": f"{_role(prior)} is given to the account again",
         }
     )
+    if live is None and change.verb is Verb.PATCH:
+        return Already(reason=f"{change.ref} was deleted by somebody else, with the subjects that were left")
     if live is None:
         ref = change.ref.model_copy(update={"uid": ""})
         return made.model_copy(update={"ref": ref, "verb": Verb.CREATE, "body": manifest_of(prior)})
@@ -224,9 +226,11 @@ def _restore(change: Change, live: Json | None) -> Change | Refused:
             next_step="look at who made it; then put the account's subject back by hand",
         )
     now = live.get("subjects") or []
-    lost = [subject for subject in prior.get("subjects") or () if subject not in now]
-    kept = [subject for subject in prior.get("subjects") or () if subject in now]
-    after = list(prior.get("subjects") or ()) if kept == now else [*now, *lost]
+    left = change.body[-1]["value"] if change.verb is Verb.PATCH else []
+    own = [subject for subject in prior.get("subjects") or () if subject not in left and subject not in now]
+    if not own:
+        return Already(reason=f"{change.ref} gives the account its role")
+    after = list(prior.get("subjects") or ()) if left == now else [*now, *own]
     ref = change.ref.model_copy(update={"uid": live["metadata"]["uid"]})
     body = _replace(ref.uid, now, after)
     if not now:  # a member that is empty is left out: it can be added, but not tested
