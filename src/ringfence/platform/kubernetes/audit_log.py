@@ -1,0 +1,252 @@
+"""The cluster's audit log as a stream of events: files of JSON lines (audit.k8s.io/v1), read once, in flat memory.
+
+Where ``audit.py`` looks one request up, this reads all of them. Rotated files (``audit-TIME.log``, as kube-apiserver
+names them, packed or not) belong to the file that is given. What is no event is counted and named by its line, and
+stops nothing: a log may be cut off, or written to while it is read. Everything in it is foreign text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import stat
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, cast
+
+from ringfence.errors import Unverifiable
+from ringfence.model.base import Json, isoformat
+from ringfence.platform.kubernetes.audit_event import AuditEvent, NotAnEvent, event_of
+
+LONGEST_LINE = 32 << 20
+"""Bytes. At level RequestResponse a line holds two objects, and a list can be large; the API server bounds neither."""
+_NAMED = 20
+"""How many broken lines of a file are named; the rest is counted."""
+_SEAM = timedelta(seconds=60)
+"""Two files follow each other when no more than this lies between them: else one may have been left out."""
+_ROTATED = re.compile(r"-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\Z")
+_GZIP = b"\x1f\x8b"
+
+Span = tuple[datetime, datetime]
+
+
+@dataclass
+class FileRead:
+    """What one file held. ``first`` and ``last`` are the earliest and the latest moment at which a line was written
+    (the API server's clock); None while there is no event. ``broken_lines`` are the first of the ``broken``: number,
+    from 1, and why. ``problem`` is why the file could not be read to its end."""
+
+    path: Path
+    lines: int = 0
+    events: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    broken: int = 0
+    broken_lines: tuple[tuple[int, str], ...] = ()
+    problem: str = ""
+
+    def to_json(self) -> Json:
+        return {
+            "path": str(self.path),
+            "lines": self.lines,
+            "events": self.events,
+            "first": isoformat(self.first) if self.first else None,
+            "last": isoformat(self.last) if self.last else None,
+            "broken": self.broken,
+            "broken_lines": [{"line": line, "why": why} for line, why in self.broken_lines],
+            "problem": self.problem,
+        }
+
+    def saw(self, at: datetime) -> None:
+        self.events += 1
+        self.first = at if self.first is None else min(self.first, at)
+        self.last = at if self.last is None else max(self.last, at)
+
+    def broke(self, line: int, why: str) -> None:
+        self.broken += 1
+        if len(self.broken_lines) < _NAMED:
+            self.broken_lines = (*self.broken_lines, (line, why))
+
+
+class AuditLog:
+    """The files of a log, each once. ``since`` leaves out rotated files that were last written before that moment.
+
+    With several API servers, each has a log of its own: give them all.
+    """
+
+    def __init__(self, paths: Sequence[Path], since: datetime | None = None) -> None:
+        self.files: list[FileRead] = []
+        self._given = frozenset(paths)
+        self._since = since
+        self._paths = paths
+
+    def events(self) -> Iterator[AuditEvent]:
+        """Every event; ``files`` is complete at the end. A rotated file that cannot be read says so there.
+
+        Raises Unverifiable when a file that was given cannot be read.
+        """
+        self.files = []
+        for path in _with_rotated(self._paths, self._since):
+            read = FileRead(path)
+            self.files.append(read)
+            try:
+                with _opened(path) as source:
+                    yield from _events(source, read)
+            except (OSError, EOFError, zlib.error) as error:
+                read.problem = _words(error)
+                if path in self._given and not read.lines:
+                    raise Unverifiable(
+                        f"the audit log {path}",
+                        missing=read.problem,
+                        next_step="give a file of JSON lines, as kube-apiserver writes them, that this user may read",
+                    ) from error
+
+    def spans(self) -> tuple[Span, ...]:
+        """The stretches of time that the files cover, in order; what lies between two of them is in no file."""
+        found: list[Span] = []
+        for first, last in sorted((r.first, r.last) for r in self.files if r.first is not None and r.last is not None):
+            if found and first - found[-1][1] <= _SEAM:
+                found[-1] = (found[-1][0], max(found[-1][1], last))
+            else:
+                found.append((first, last))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Doings:
+    """What a user did, by an audit log: ``calls`` in the log's order, ``more`` is how many there were beyond the limit.
+
+    ``files`` says what was read; ``spans`` is what the log covers: outside of them it knows nothing.
+    """
+
+    calls: tuple[AuditEvent, ...]
+    more: int
+    files: tuple[FileRead, ...]
+    spans: tuple[Span, ...]
+
+
+def done_by(paths: Sequence[Path], user: str, since: datetime, *, limit: int = 500) -> Doings:
+    """The mutating calls of a user since a moment (the API server's clock) that took effect, or may have.
+
+    ``user`` is the name that the cluster knows (``system:serviceaccount:bank:cards``); a call in which it impersonated
+    another, or was impersonated, counts. Left out are reads, dry runs, access reviews (they change nothing) and what
+    the server refused (4xx). ``AuditEvent.pod_uid`` tells which pod's token it was, where the log says it.
+
+    Streamed: memory is bounded by ``limit``. Raises Unverifiable when a file cannot be read.
+    """
+    return _doings(paths, user, since, limit, lambda _event: True)
+
+
+def created_by(paths: Sequence[Path], user: str, since: datetime, *, limit: int = 500) -> Doings:
+    """As ``done_by``, but only what the user created: objects, and tokens (``subresource`` is ``token``).
+
+    A name that the server generated is known where the log holds bodies; else ``name`` is empty.
+    """
+    return _doings(paths, user, since, limit, lambda e: e.verb == "create" and e.subresource in ("", "token"))
+
+
+def _doings(
+    paths: Sequence[Path], user: str, since: datetime, limit: int, wanted: Callable[[AuditEvent], bool]
+) -> Doings:
+    log = AuditLog(paths, since)
+    calls: list[AuditEvent] = []
+    more = 0
+    for event in log.events():
+        if not (event.is_answer and event.mutates and event.received_at >= since and wanted(event)):
+            continue
+        if user not in (event.user, event.impersonated) or event.dry_run or event.was_refused:
+            continue
+        if len(calls) < limit:
+            calls.append(event)
+        else:
+            more += 1
+    return Doings(tuple(calls), more, tuple(log.files), log.spans())
+
+
+def _with_rotated(paths: Sequence[Path], since: datetime | None) -> list[Path]:
+    """Each file once, whatever it is called; the rotated ones of a file before it, the oldest first."""
+    found: dict[object, Path] = {}
+    for path in paths:
+        for file in (*(old for old in _rotated(path) if not _ended_before(old, since)), path):
+            found.setdefault(_identity(file), file)
+    return list(found.values())
+
+
+def _rotated(path: Path) -> list[Path]:
+    # Looked for by name, with no pattern made of the path: it may hold characters that mean something in one.
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        plain = name.removesuffix(".gz")
+        if plain.startswith(path.stem) and plain.endswith(path.suffix) and plain != path.name:
+            middle = plain[len(path.stem) : len(plain) - len(path.suffix)]
+            if _ROTATED.fullmatch(middle):
+                found.append(path.with_name(name))
+    return found
+
+
+def _ended_before(path: Path, since: datetime | None) -> bool:
+    if since is None:
+        return False
+    try:
+        return path.stat().st_mtime < (since - _SEAM).timestamp()
+    except OSError:
+        return False
+
+
+def _identity(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return path
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    # A pipe in its place must not stop us.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is not a regular file")
+        packed = file.peek(2).startswith(_GZIP)
+        if not packed:
+            yield file
+            return
+        with gzip.open(file, "rb") as source:
+            yield cast(IO[bytes], source)
+
+
+def _events(source: IO[bytes], read: FileRead) -> Iterator[AuditEvent]:
+    name = str(read.path)
+    while line := source.readline(LONGEST_LINE):
+        read.lines += 1
+        whole = line.endswith(b"\n")
+        if not whole and len(line) == LONGEST_LINE:
+            while rest := source.readline(LONGEST_LINE):
+                if rest.endswith(b"\n"):
+                    break
+            read.broke(read.lines, f"it is longer than {LONGEST_LINE} bytes")
+            continue
+        if not line.strip():
+            continue
+        try:
+            event = event_of(line, file=name, number=read.lines)
+        except NotAnEvent as error:
+            if whole:  # the last line of a log may be in the middle of being written
+                read.broke(read.lines, str(error))
+            continue
+        read.saw(event.stage_at)
+        yield event
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
