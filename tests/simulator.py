@@ -32,6 +32,7 @@ from ringfence.platform.kubernetes.resources import (
     ROLE,
     ROLE_BINDING,
     SERVICE,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
     VALIDATING_ADMISSION_POLICY,
     VALIDATING_ADMISSION_POLICY_BINDING,
@@ -88,7 +89,7 @@ class Simulator:
         self.faults: list[Fault] = []
         self.writes: list[Request] = []
         self._numbers = itertools.count(1)
-        self._minted: dict[str, str] = {}  # token → pod uid
+        self._minted: dict[str, tuple[str, str]] = {}  # token → uids of its pod and of its account
         self._lock = threading.RLock()
         self._working = False
 
@@ -140,7 +141,7 @@ class Simulator:
                 return _json({"status": {"resourceRules": self._rules(holder) if holder else []}})
             case "POST", _, "token":
                 token = f"minted-{next(self._numbers)}"
-                self._minted[token] = body["spec"]["boundObjectRef"]["uid"]
+                self._minted[token] = (body["spec"]["boundObjectRef"]["uid"], self._uid_of_account(*key[2:]))
                 return _json({"kind": "TokenRequest", "status": {"token": token}})
             case "POST", _, _:
                 return self._create((*key[:3], body["metadata"]["name"]), body, _is_dry(request))
@@ -228,20 +229,21 @@ class Simulator:
 
     def _user(self, request: Request) -> str:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token not in self._minted:
-            return token
-        if self._minted[token] not in {pod["metadata"]["uid"] for pod in self.all(POD)}:
-            raise Refusal(401, "Unauthorized")
-        return "system:serviceaccount:bank:cards"
+        return token if self._holder(request) is None else "system:serviceaccount:bank:cards"
+
+    def _uid_of_account(self, namespace: str, name: str) -> str:
+        account = self.get(SERVICE_ACCOUNT, namespace, name) or {}
+        return str((account.get("metadata") or {}).get("uid", ""))
 
     # --- what a bound token may do: RBAC of service accounts, and policies that know the pod's uid --------------
     def _holder(self, request: Request) -> Json | None:
         """The pod whose bound token this is; None for everybody else."""
-        uid = self._minted.get(request.headers.get("authorization", "").removeprefix("Bearer "))
-        if uid is None:
+        minted = self._minted.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+        if minted is None:
             return None
-        found = [pod for pod in self.all(POD) if pod["metadata"]["uid"] == uid]
-        if not found:
+        found = [pod for pod in self.all(POD) if pod["metadata"]["uid"] == minted[0]]
+        account = found[0]["spec"].get("serviceAccountName", "default") if found else ""
+        if not found or self._uid_of_account(found[0]["metadata"]["namespace"], account) != minted[1]:
             raise Refusal(401, "Unauthorized")
         return found[0]
 

@@ -163,5 +163,6 @@ SCENES: tuple[Scene, ...] = (
     Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
     Scene("cordon", "node.cordon", _node, ("cordon",)),
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
+    Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),
     Scene("unbind", "identity.unbind", _bound_pod, (f"{_UNBIND}-alone", f"{_UNBIND}-both")),
 )

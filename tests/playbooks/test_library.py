@@ -22,6 +22,10 @@ ACTIONS = {
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
     "cut-identity": ["identity.cut", "identity.unbind", "access.retest"],
+    "recreate-account": [
+        *("identity.cut", "evidence.seal", "access.retest"),
+        *("human.approve", "identity.recreate_account", "access.retest"),
+    ],
     "cordon-node": ["node.cordon", "access.retest"],
     "release": ["evidence.seal", "pod.release", "fence.lift", "access.retest", "incident.move"],
 }

@@ -15,13 +15,14 @@ from ringfence.platform.kubernetes.resources import (
     CLUSTER_ROLE_BINDING,
     POD,
     ROLE_BINDING,
+    SERVICE_ACCOUNT,
     VALIDATING_ADMISSION_POLICY,
 )
 from ringfence.response import statement, verbs
 from ringfence.response.context import Context
 from ringfence.response.undo import undo_step
 from ringfence.response.verbs import Result, Wish
-from ringfence.store import incidents
+from ringfence.store import evidence, incidents
 from tests.response.steps_of import conductor, contained, events
 from tests.simulator import Fault, Simulator
 
@@ -187,3 +188,53 @@ def test_a_failed_canary_fails_no_cut(context: Context, api: Simulator) -> None:
     assert result.outcome == Applied()
     assert not isinstance(result.outcome, Failed)
     assert tries(context, "write") == ["intended", "not-possible"]
+
+
+# --- the harder form ------------------------------------------------------------------------------------------------
+def recreate(context: Context, *, break_glass: str = "") -> Result:
+    with context.store.read() as session:
+        incident = incidents.get(session, "INC-1")
+    wish = Wish(command="cut-identity", break_glass=break_glass)
+    return verbs.recreate_account(context, conductor(context), incident, wish)
+
+
+def account_uid(api: Simulator) -> str:
+    found = api.get(SERVICE_ACCOUNT, "bank", "cards")
+    return str(found["metadata"]["uid"]) if found else ""
+
+
+def test_an_account_is_sealed_before_it_is_recreated_and_a_pod_that_runs_on_stays_alive(
+    context: Context, api: Simulator
+) -> None:
+    contained(context)
+    before = account_uid(api)
+    result = recreate(context)
+    assert result.outcome == Applied()
+    assert account_uid(api) not in ("", before)
+    with context.store.read() as session:
+        (seal,) = [one for one in evidence.seals(session, "INC-1") if one.subject_uid == before]
+        items = evidence.items(session, "INC-1", evidence.capture_of(session, seal.id))
+    assert (seal.complete, [item.id for item in items]) == (True, ["object"])
+    now = row(context)
+    assert (now.state, "401" in now.why, "runs on" in now.why) == (PathState.ALIVE, True, True)
+
+
+def test_without_a_seal_of_the_account_nothing_dies(context: Context, api: Simulator) -> None:
+    contained(context)
+    before = account_uid(api)
+    api.faults.append(Fault("GET", "/serviceaccounts/cards", 500, dry=None, times=1_000))
+    result = recreate(context)
+    assert not isinstance(result.outcome, Applied)
+    api.faults.clear()
+    assert account_uid(api) == before
+
+
+def test_two_pods_of_one_account_have_it_recreated_once(context: Context, api: Simulator) -> None:
+    contained(context, "cards-1", "cards-2", accept_outage=True)
+    before = account_uid(api)
+    result = recreate(context)
+    kinds = sorted(step.outcome.kind for step in result.steps if step.action == "identity.recreate_account")
+    assert kinds == ["already", "applied"]
+    deletes = [one for one in api.writes if one.method == "DELETE" and one.path.endswith("/serviceaccounts/cards")]
+    assert len(deletes) == 1
+    assert account_uid(api) != before

@@ -149,6 +149,16 @@ def _live_token(facts: Facts, path: str, title: str) -> AccessPath:
         return _unseen(facts, path, title, Level.COMPUTED, words, "the audit log of the account")
     account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
     cut = facts.token_cut
+    if facts.token_refused:
+        return _alive(
+            facts,
+            path,
+            title,
+            f"tokens of the old {account} are refused (401), a canary's was; but the pod runs on, and gets one "
+            f"of the new account from its kubelet{_may(facts)}",
+            until="the pod is deleted",
+            retest="ringfence cut-identity --bindings, or eradicate",
+        )
     if cut.unbound and facts.rights is not None and not facts.rights.effective:
         words = f"no binding gives {account} rights any more; its token may do what every account may, and no more"
         if cut.reads_refused:

@@ -9,12 +9,14 @@ from ringfence.actions.identity import CutIdentity
 from ringfence.actions.network import Quarantine
 from ringfence.actions.node import Cordon
 from ringfence.actions.pod import Delete
+from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.restart import RestartClean
 from ringfence.actions.scale import ScaleToZero
 from ringfence.actions.unbind import Unbind
 
 ACTIONS: dict[str, type[Action[Any]]] = {
     "identity.cut": CutIdentity,
+    "identity.recreate_account": RecreateAccount,
     "identity.unbind": Unbind,
     "network.quarantine": Quarantine,
     "node.cordon": Cordon,

@@ -135,6 +135,13 @@ def cut_identity(
     bindings: Annotated[
         bool, typer.Option("--bindings", help="Take the account's rights although other pods use it.")
     ] = False,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Delete the account and create it anew: all its tokens die.")
+    ] = False,
+    break_glass: Annotated[
+        str | None,
+        typer.Option("--break-glass", metavar="REASON", help="With --recreate: without a seal; heads the report."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plans; change nothing, store nothing.")] = False,
     out: Output = Format.TEXT,
     config: ConfigFile = None,
@@ -145,12 +152,18 @@ def cut_identity(
     from ringfence import app as wiring
     from ringfence.response import verbs
 
+    if recreate and bindings:
+        raise typer.BadParameter("one after the other: --bindings first", param_hint="--recreate")
+    if break_glass is not None and not (recreate and break_glass.strip()):
+        raise typer.BadParameter("give a reason, with --recreate", param_hint="--break-glass")
     settings = configuration(config, kubeconfig, context)
     if dry_run:
-        _plan_identity(settings, incident, bindings=bindings, out=out)
+        _plan_identity(settings, incident, bindings=bindings, recreate=recreate, out=out)
     with conducting_here(settings) as (connection, conductor):
         here = wiring.incident_here(connection, incident)
-        result = verbs.cut_identity(connection, conductor, here, _wish("", bindings=bindings))
+        wish = _wish("", bindings=bindings, break_glass=(break_glass or "").strip())
+        act = verbs.recreate_account if recreate else verbs.cut_identity
+        result = act(connection, conductor, here, wish)
         view = view_of(connection, result)
     finish(view, result, out)
 
@@ -278,12 +291,12 @@ def _plan(
     raise typer.Exit(int(plans.show(planned, out)))
 
 
-def _plan_identity(settings: Config, incident: str, *, bindings: bool, out: Format) -> None:
+def _plan_identity(settings: Config, incident: str, *, bindings: bool, recreate: bool, out: Format) -> None:
     from ringfence import app as wiring
     from ringfence.cli import plans
     from ringfence.response.preview import preview_identity
 
     with wiring.connected(settings) as connection:
         here = wiring.incident_here(connection, incident)
-        planned = preview_identity(connection, here, bindings=bindings)
+        planned = preview_identity(connection, here, bindings=bindings, recreate=recreate)
     raise typer.Exit(int(plans.show(planned, out)))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
-from ringfence.errors import PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.errors import NotFound, PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.evidence.acquire import What
 from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
+from ringfence.evidence.sealing import OBJECT
 from ringfence.model.base import Json
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.client import Cluster, parse
+from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.platform.kubernetes.surroundings import (
     Siblings,
     Surroundings,
@@ -75,6 +78,29 @@ def recapture(context: Context, incident: Incident, target: ObjectRef, *, key: s
     logs = LogCapture(context.acquirer(incident), pod, context.logs_pool)
     around = read_surroundings(context.cluster, context.cluster_id, found or pod, reading, context.pool)
     return collect_and_seal(context, incident, target, around, logs, key=key, found=found)
+
+
+def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: str) -> Seal:
+    """Seal the state of an object that is no pod, before it dies. Raises VaultError, StoreError.
+
+    One that is another by now, or cannot be read, leaves the seal incomplete, and the evidence gate shut.
+    """
+    left = context.sealer().resume(incident, ref, actor=context.actor, key=key)
+    if left is not None:
+        return left
+    acquirer = context.acquirer(incident)
+    resource = resource_of(ref)
+    what = What(OBJECT, ref.kind, resource.path(ref.namespace, ref.name), "get", volatility=6, required=True)
+
+    def fetch() -> Iterator[bytes]:
+        raw = context.cluster.get_bytes(resource, ref.namespace, ref.name)
+        if parse(raw, "get", ref.name)["metadata"]["uid"] != ref.uid:
+            raise NotFound(
+                f"{ref} is another object by now", system="kubernetes", verb="get", target=str(ref), why=ref.uid
+            )
+        yield raw
+
+    return context.sealer().seal(incident, ref, [acquirer.read(what, fetch)], actor=context.actor, key=key)
 
 
 def recapture_all(context: Context, incident: Incident) -> Iterator[tuple[ObjectRef, Seal | RingfenceError]]:

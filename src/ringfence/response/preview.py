@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
-from ringfence.actions.base import Settings, Shape
+from ringfence.actions.base import Action, Settings, Shape
 from ringfence.actions.identity import CutIdentity
 from ringfence.actions.network import Quarantine
+from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.unbind import Unbind
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
@@ -50,13 +52,15 @@ def preview(context: Context, found: tuple[Found, ...], *, shape: Shape) -> tupl
     return tuple(Preview(one.ref, plan(one)) for one in pods)
 
 
-def preview_identity(context: Context, incident: Incident, *, bindings: bool) -> tuple[Preview, ...]:
+def preview_identity(context: Context, incident: Incident, *, bindings: bool, recreate: bool) -> tuple[Preview, ...]:
     """The plans of ``cut-identity`` for each pod of the incident. Raises TargetError, PlatformError, StoreError."""
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor, share_account=bindings)
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
+    chosen: tuple[type[Action[Any]], ...] = (RecreateAccount,) if recreate else (CutIdentity, Unbind)
+    made = [kind(context.cluster, settings) for kind in chosen]
     return tuple(
         Preview(ref, action.plan(ref, action.look(context.cluster_id, ref, context.pool)))
         for ref in pods
-        for action in (CutIdentity(context.cluster, settings), Unbind(context.cluster, settings))
+        for action in made
     )

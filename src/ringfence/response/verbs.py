@@ -38,6 +38,7 @@ from ringfence.store import evidence, incidents, runs
 COMPROMISED = "compromised-workload"
 RELEASE = "release"
 CUT_IDENTITY = "cut-identity"
+RECREATE = "recreate-account"
 _WHEN_ASKED = ("network.canary", "identity.unbind")
 """Steps that are done only when the command asks for them, or when nobody else feels them."""
 ALL = tuple(phase.value for phase in Phase)
@@ -146,6 +147,13 @@ def cut_identity(context: Context, conductor: Conductor, incident: Incident, wis
     return _result(context, CUT_IDENTITY, True, conductor.conduct(run.id))
 
 
+def recreate_account(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Recreate the accounts of the incident's pods: the person who types it has decided. Raises as ``eradicate``."""
+    content, source = find(RECREATE)
+    run = orders.follow_up(context, incident, content, source, _how(wish, (Phase.ERADICATING.value,), decided=True))
+    return _result(context, RECREATE, True, conductor.conduct(run.id))
+
+
 def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[Result, ...]:
     """See every run of the incident that is not over to its next end. Raises TargetError when there is none."""
     left = orders.resumable(context, incident)
@@ -186,13 +194,14 @@ _MAIN = {
     "contain": ("network.quarantine",),
     "eradicate": ("pod.delete",),
     "release": ("pod.release",),
+    RECREATE: ("identity.recreate_account",),
     CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     "respond": (),
 }
 
 
 def _verb_of(run: Run) -> str:
-    if run.playbook in (RELEASE, CUT_IDENTITY):
+    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE):
         return run.playbook
     if run.order.phases == (Phase.CONTAINING.value,):
         return "contain"

@@ -27,5 +27,6 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "node.cordon": destroy.act,
         "identity.cut": identity.cut,
         "identity.unbind": identity.unbind,
+        "identity.recreate_account": identity.recreate,
     }
 )

@@ -4,19 +4,21 @@ one."""
 from __future__ import annotations
 
 from ringfence.actions.identity import CutIdentity
+from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.unbind import Unbind
 from ringfence.errors import TargetError
-from ringfence.model.outcome import Refused, Skipped
-from ringfence.model.plan import Plan
+from ringfence.model.outcome import Already, Refused, Skipped
+from ringfence.model.plan import Plan, Verb
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.resources import SERVICE_ACCOUNT
-from ringfence.response import guard, policy_canary, steps
+from ringfence.response import guard, policy_canary, steps, token_canary
 from ringfence.response.policy_canary import Armed
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
 from ringfence.response.stages.lift import find
+from ringfence.store import journal
 
 
 def cut(scene: Scene) -> Answer:
@@ -61,6 +63,49 @@ def unbind(scene: Scene) -> Answer:
         armed = policy_canary.arm(context, incident, target, policy_canary.READ, namespaces)
 
     return destroy.carry(scene, action, before=arm, after=lambda _held, _ended: None)
+
+
+def recreate(scene: Scene) -> Answer:
+    """The account anew; a token that was accepted before is tried until the API server refuses it."""
+    context, incident, target = scene.context, scene.incident, scene.object
+    over = _over(scene, RecreateAccount.name)
+    if over is not None:
+        return over
+
+    if (done := _recreated(scene)) is not None:
+        return done
+
+    def mint(_plan: Plan) -> token_canary.Minted | None:
+        return token_canary.mint(context, incident, target) if context.policy.token_canary else None
+
+    def try_it(minted: token_canary.Minted | None, ended: Ended) -> None:
+        if minted is not None and steps.is_done(ended.outcome):
+            scene.live.say("trying a token of the old account until the API server refuses it")
+            token_canary.await_refusal(context, incident, minted)
+
+    return destroy.carry(scene, RecreateAccount(context.cluster, settings(scene)), before=mint, after=try_it)
+
+
+def _recreated(scene: Scene) -> Ended | None:
+    """Already, when this run has recreated the account for another of its pods: once more would kill good tokens."""
+    context, target = scene.context, scene.object
+    pod = find(context, target)
+    with context.store.read() as session:
+        records = journal.of_incident(session, scene.incident.id)
+    mine = f"{scene.step.id}/{scene.run.number}/"
+    for record in records:
+        ref, step = record.change.ref, record.step.partition(".")[0]
+        if (
+            pod is not None
+            and step.startswith(mine)
+            and step != scene.label
+            and record.change.verb is Verb.DELETE
+            and (ref.namespace, ref.name) == (target.namespace, service_account(pod))
+            and record.outcome is not None
+            and steps.is_done(record.outcome)
+        ):
+            return finished(scene, RecreateAccount.name, Already(reason=f"{ref} was recreated for another pod"))
+    return None
 
 
 def _over(scene: Scene, action: str) -> Ended | None:
