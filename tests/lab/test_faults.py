@@ -407,7 +407,7 @@ def _groups(scene: Scene, position: int) -> Iterator[list[tuple[Row, bool]]]:
     for row in table.rows():
         for witness in (False, True) if row.name in WITNESSED else (False,):
             # Where a change is not needed, the ones behind it are made all the same.
-            goes_on = scene.changes[position].startswith(("exclude-", "unbind-"))
+            goes_on = scene.changes[position].startswith(("exclude-", "unbind-", "create-account"))
             moves = table.expected(row, Verb.PATCH).landed or goes_on
             if moves:
                 yield [(row, witness)]

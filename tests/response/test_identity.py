@@ -238,3 +238,24 @@ def test_two_pods_of_one_account_have_it_recreated_once(context: Context, api: S
     deletes = [one for one in api.writes if one.method == "DELETE" and one.path.endswith("/serviceaccounts/cards")]
     assert len(deletes) == 1
     assert account_uid(api) != before
+
+
+def test_an_account_that_a_crash_left_deleted_is_made_again(context: Context, api: Simulator) -> None:
+    """The worst moment: between the two requests nobody of the account gets in."""
+    contained(context)
+    before = account_uid(api)
+    api.faults.append(Fault("POST", "/serviceaccounts", 500))
+    assert not isinstance(recreate(context).outcome, Applied)
+    assert account_uid(api) == ""
+    api.faults.clear()
+    assert recreate(context).outcome == Applied()
+    assert account_uid(api) not in ("", before)
+
+
+def test_an_account_that_could_not_be_made_again_is_not_deleted(context: Context, api: Simulator) -> None:
+    contained(context)
+    before = account_uid(api)
+    api.faults.append(Fault("POST", "/serviceaccounts", 403, 'admission webhook "w" denied the request', dry=True))
+    result = recreate(context)
+    assert {step.outcome.kind for step in result.steps if step.action == "identity.recreate_account"} == {"refused"}
+    assert account_uid(api) == before

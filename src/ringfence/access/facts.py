@@ -11,6 +11,7 @@ from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes import canaries, owners, serving, token_policy
+from ringfence.platform.kubernetes.audit_log import Doings
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.policies import Isolation, evaluate
@@ -56,7 +57,8 @@ class Facts:
     """Everything that the rows depend on. ``pod`` is the suspect as it was found, ``live`` as it is (None: gone).
 
     ``token_refused`` is True when a canary token, bound to the same pod, was refused after it had been accepted.
-    ``rights`` is what the bindings give the pod's account now (None: not read).
+    ``doings`` is what the account did since the pod started, by the audit log (None: there is none, or it could not be
+    read, and ``doings_unread`` says why). ``rights`` is what the bindings give the pod's account now (None: not read).
     ``network_canary`` is the last examination of the pod's fence (None: never tried); ``network_basis`` the fingerprint
     of what it would examine now (empty: the pod is gone). When the two differ, it says nothing about this fence.
     """
@@ -77,6 +79,8 @@ class Facts:
     rights: Rights | None = None
     rights_unread: str = ""
     token_cut: TokenCut = TokenCut()
+    doings: Doings | None = None
+    doings_unread: str = ""
 
 
 def gather(
@@ -90,11 +94,13 @@ def gather(
     network_canary: CanaryReport | None = None,
     fence: str = "",
     token_cut: TokenCut = TokenCut(),
+    doings: Doings | None = None,
+    doings_unread: str = "",
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
     ``network_canary`` is the last report of an examination of this pod's fence. ``fence`` is the incident's value;
-    ``token_cut`` what it did to the pod's identity, whose policy is read back here.
+    ``token_cut`` what it did to the pod's identity, whose policy is read back here; ``doings`` what the audit log has.
 
     Raises PlatformError when the pod, the policies or the Services cannot be read: then nothing can be said.
     """
@@ -149,6 +155,8 @@ def gather(
         rights=rights,
         rights_unread=rights_unread,
         token_cut=token_cut,
+        doings=doings,
+        doings_unread=doings_unread,
     )
 
 

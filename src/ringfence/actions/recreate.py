@@ -40,7 +40,7 @@ class Account:
 
 
 class RecreateAccount(Action[Account]):
-    """Make every token of an account worthless."""
+    """Make every token of an account worthless. ``deleted`` is the account as this incident deleted it, if it did."""
 
     name = "identity.recreate_account"
     kinds = frozenset({"Pod"})
@@ -51,6 +51,7 @@ class RecreateAccount(Action[Account]):
         ),
         *READS,
     )
+    deleted: Json | None = None
 
     def look(self, cluster_id: str, target: ObjectRef, pool: ThreadPoolExecutor) -> Account:  # noqa: ARG002
         identity = look_at(self.cluster, target, pool)
@@ -59,6 +60,8 @@ class RecreateAccount(Action[Account]):
     def plan(self, target: ObjectRef, around: Account) -> Plan | Already | Refused:
         """Delete, then create. Refused when there is no account, or it is being deleted already."""
         identity, obj = around.identity, around.obj
+        if obj is None and self.deleted is not None:
+            return self._rest(target, self.deleted)
         if obj is None or obj["metadata"].get("deletionTimestamp") or obj["metadata"].get("finalizers"):
             return Refused(
                 reason=f"{identity.words} is not there, is on its way out, or something holds it (a finalizer)",
@@ -73,16 +76,11 @@ class RecreateAccount(Action[Account]):
             prior=account,
             effect="every token of the account is refused from now on",
         )
-        create = Change(
-            id="create-account",
-            ref=ref.model_copy(update={"uid": ""}),
-            verb=Verb.CREATE,
-            body=_manifest(account),
-            effect="the account is there again, as it was, under another uid",
-        )
-        refused = tried(self.cluster, delete)
-        if refused is not None:
-            return refused
+        create = _create(ref, account)
+        for change in (delete, self._stand_in(create)):
+            refused = tried(self.cluster, change)
+            if refused is not None:
+                return refused
         return Plan(
             action=self.name,
             target=target,
@@ -91,6 +89,23 @@ class RecreateAccount(Action[Account]):
             destroys=(ref,),
             caveats=tuple(_caveats(identity, account)),
             rationale=f"all tokens of {identity.words} die at once, stolen ones among them",
+        )
+
+    def _stand_in(self, create: Change) -> Change:
+        """The creation under a name that is free: one that would be refused must be known before the deletion."""
+        name = f"ringfence-{self.settings.fence}"
+        body = {**create.body, "metadata": {**create.body["metadata"], "name": name}}
+        return create.model_copy(update={"ref": create.ref.model_copy(update={"name": name}), "body": body})
+
+    def _rest(self, target: ObjectRef, account: Json) -> Plan | Refused:
+        """What is left of a recreation that was interrupted between its two requests."""
+        create = _create(ObjectRef.of(target.cluster, account), account)
+        return tried(self.cluster, create) or Plan(
+            action=self.name,
+            target=target,
+            changes=(create,),
+            impact=no_pod_stops(),
+            rationale=f"{create.ref} was deleted by this incident, and is not there again",
         )
 
     def verify(self, target: ObjectRef, records: Sequence[ChangeRecord]) -> Proof:
@@ -112,6 +127,16 @@ class RecreateAccount(Action[Account]):
             reason="tokens of the old account cannot be brought back, and the account is there",
             next_step=f"restart the pods that use {record.change.ref}: they get tokens of the new one",
         )
+
+
+def _create(ref: ObjectRef, account: Json) -> Change:
+    return Change(
+        id="create-account",
+        ref=ref.model_copy(update={"uid": ""}),
+        verb=Verb.CREATE,
+        body=_manifest(account),
+        effect="the account is there again, as it was, under another uid",
+    )
 
 
 def _manifest(account: Json) -> Json:

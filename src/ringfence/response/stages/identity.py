@@ -7,12 +7,13 @@ from ringfence.actions.identity import CutIdentity
 from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.unbind import Unbind
 from ringfence.errors import TargetError
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Refused, Skipped
 from ringfence.model.plan import Plan, Verb
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.resources import SERVICE_ACCOUNT
-from ringfence.response import guard, policy_canary, steps, token_canary
+from ringfence.response import attempts, guard, policy_canary, steps, token_canary
 from ringfence.response.policy_canary import Armed
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
@@ -71,11 +72,18 @@ def recreate(scene: Scene) -> Answer:
     over = _over(scene, RecreateAccount.name)
     if over is not None:
         return over
+    action = RecreateAccount(context.cluster, settings(scene))
 
-    if (done := _recreated(scene)) is not None:
-        return done
+    attempts.begin(context, incident, scene.label)  # what a crash left open is looked up first
+    for record in _deletions(scene):
+        action.deleted = record.change.prior  # of use only when the account is not there
+        step = record.step.partition(".")[0]
+        if step != scene.label and step.startswith(f"{scene.step.id}/{scene.run.number}/"):
+            return finished(scene, RecreateAccount.name, Already(reason=f"{record.change.ref} was recreated before"))
 
-    def mint(_plan: Plan) -> token_canary.Minted | None:
+    def mint(plan: Plan) -> token_canary.Minted | None:
+        if not plan.destroys:
+            return None  # there is no account to mint one of
         return token_canary.mint(context, incident, target) if context.policy.token_canary else None
 
     def try_it(minted: token_canary.Minted | None, ended: Ended) -> None:
@@ -83,29 +91,27 @@ def recreate(scene: Scene) -> Answer:
             scene.live.say("trying a token of the old account until the API server refuses it")
             token_canary.await_refusal(context, incident, minted)
 
-    return destroy.carry(scene, RecreateAccount(context.cluster, settings(scene)), before=mint, after=try_it)
+    return destroy.carry(scene, action, before=mint, after=try_it)
 
 
-def _recreated(scene: Scene) -> Ended | None:
-    """Already, when this run has recreated the account for another of its pods: once more would kill good tokens."""
+def _deletions(scene: Scene) -> tuple[ChangeRecord, ...]:
+    """The deletions of this pod's account by this incident, oldest first.
+
+    One for another pod of the same run must not be done again: it would kill the good tokens of the new account.
+    """
     context, target = scene.context, scene.object
     pod = find(context, target)
     with context.store.read() as session:
         records = journal.of_incident(session, scene.incident.id)
-    mine = f"{scene.step.id}/{scene.run.number}/"
-    for record in records:
-        ref, step = record.change.ref, record.step.partition(".")[0]
-        if (
-            pod is not None
-            and step.startswith(mine)
-            and step != scene.label
-            and record.change.verb is Verb.DELETE
-            and (ref.namespace, ref.name) == (target.namespace, service_account(pod))
-            and record.outcome is not None
-            and steps.is_done(record.outcome)
-        ):
-            return finished(scene, RecreateAccount.name, Already(reason=f"{ref} was recreated for another pod"))
-    return None
+    return tuple(
+        record
+        for record in records
+        if pod is not None
+        and (record.action, record.change.verb) == (RecreateAccount.name, Verb.DELETE)
+        and (record.change.ref.namespace, record.change.ref.name) == (target.namespace, service_account(pod))
+        and record.outcome is not None
+        and steps.is_done(record.outcome)
+    )
 
 
 def _over(scene: Scene, action: str) -> Ended | None:
