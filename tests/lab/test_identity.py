@@ -226,3 +226,30 @@ def audited(space: Space, audit_id: str) -> Json:
 
     wait_until(there, 20, f"{audit_id} to be in the audit log", interval=0.2)
     return found[0]
+
+
+def test_the_account_anew_kills_the_stolen_token_and_the_audit_log_says_what_it_did(
+    bound: Space, thief: Thief, tmp_path: Path, responders: tuple[Responder, Responder]
+) -> None:
+    thief.write("a-door")
+    before = bound.kube.get("v1", "ServiceAccount", ACCOUNT, bound.name)
+    ringfence = Ringfence(bound.lab, tmp_path, responders[0].kubeconfig)
+    ringfence.configure("audit", log=str(bound.lab.audit_log))
+    incident = contained(ringfence, bound, "till-1")
+    did = ringfence.rows(incident)["persistence"]
+    assert (did["state"], did["level"]) == ("alive", "observed"), did
+    assert f"create configmaps {bound.name}/a-door" in did["why"]
+
+    plan = ringfence.json("cut-identity", incident, "--recreate", "--dry-run")
+    assert [ref["kind"] for ref in plan["plan"]["destroys"]] == ["ServiceAccount"]
+    view = ringfence.json("cut-identity", incident, "--recreate")
+    assert view["outcome"] == {"kind": "applied"}
+    after = bound.kube.get("v1", "ServiceAccount", ACCOUNT, bound.name)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert refusal(thief.whoami)[0] == 401
+    row = ringfence.rows(incident)["identity.kubernetes"]
+    assert (row["state"], "401" in row["why"]) == ("alive", True), "the pod runs on, and gets a new token"
+    seal = next(event for event in reversed(ringfence.events(incident, "evidence.sealed")))
+    assert seal["complete"] is True
+    said = ringfence.run("undo", incident, f"recreate/{view['run']['number']}")
+    assert (said.returncode, "cannot be brought back" in said.stdout) == (3, True)
