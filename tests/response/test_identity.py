@@ -240,8 +240,24 @@ def test_two_pods_of_one_account_have_it_recreated_once(context: Context, api: S
     assert account_uid(api) != before
 
 
-def test_an_account_that_a_crash_left_deleted_is_made_again(context: Context, api: Simulator) -> None:
+def test_a_creation_that_fails_is_tried_again_at_once(
+    context: Context, api: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.response.stages.identity._PAUSE_SECONDS", 0.0)
+    contained(context)
+    before = account_uid(api)
+    api.faults.append(Fault("POST", "/serviceaccounts", 500, times=2))
+    result = recreate(context)
+    assert result.outcome == Applied()
+    assert account_uid(api) not in ("", before)
+    assert "401" in row(context).why, "the canary of the old account was tried all the same"
+
+
+def test_an_account_that_was_left_deleted_is_made_again_by_the_next_command(
+    context: Context, api: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worst moment: between the two requests nobody of the account gets in."""
+    monkeypatch.setattr("ringfence.response.stages.identity._PAUSE_SECONDS", 0.0)
     contained(context)
     before = account_uid(api)
     api.faults.append(Fault("POST", "/serviceaccounts", 500))

@@ -3,10 +3,12 @@ one."""
 
 from __future__ import annotations
 
+import time
+
 from ringfence.actions.identity import CutIdentity
 from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.unbind import Unbind
-from ringfence.errors import TargetError
+from ringfence.errors import PlatformError, TargetError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Refused, Skipped
 from ringfence.model.plan import Plan, Verb
@@ -20,6 +22,9 @@ from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
 from ringfence.response.stages.lift import find
 from ringfence.store import journal
+
+_TRIES = 4
+_PAUSE_SECONDS = 1.0
 
 
 def cut(scene: Scene) -> Answer:
@@ -81,17 +86,36 @@ def recreate(scene: Scene) -> Answer:
         if step != scene.label and step.startswith(f"{scene.step.id}/{scene.run.number}/"):
             return finished(scene, RecreateAccount.name, Already(reason=f"{record.change.ref} was recreated before"))
 
-    def mint(plan: Plan) -> token_canary.Minted | None:
-        if not plan.destroys:
-            return None  # there is no account to mint one of
-        return token_canary.mint(context, incident, target) if context.policy.token_canary else None
+    minted: token_canary.Minted | None = None
 
-    def try_it(minted: token_canary.Minted | None, ended: Ended) -> None:
+    def mint(plan: Plan) -> None:
+        nonlocal minted
+        if plan.destroys and context.policy.token_canary:  # else there is no account to mint one of
+            minted = token_canary.mint(context, incident, target)
+
+    def try_it(_held: None, ended: Ended) -> None:
         if minted is not None and steps.is_done(ended.outcome):
             scene.live.say("trying a token of the old account until the API server refuses it")
             token_canary.await_refusal(context, incident, minted)
 
-    return destroy.carry(scene, action, before=mint, after=try_it)
+    for _ in range(_TRIES):
+        answer = destroy.carry(scene, action, before=mint, after=try_it)
+        if not isinstance(answer, Ended) or steps.is_done(answer.outcome) or not _is_missing(scene):
+            break
+        # Deleted and not there again: its pods are shut out until it is. A fresh plan makes what is missing.
+        action.deleted = next((record.change.prior for record in reversed(_deletions(scene))), None)
+        time.sleep(_PAUSE_SECONDS)
+    return answer
+
+
+def _is_missing(scene: Scene) -> bool:
+    """Whether the pod's account is certainly not there."""
+    try:
+        pod = find(scene.context, scene.object)
+        namespace = scene.object.namespace
+        return pod is not None and scene.context.cluster.find(SERVICE_ACCOUNT, namespace, service_account(pod)) is None
+    except PlatformError:
+        return False
 
 
 def _deletions(scene: Scene) -> tuple[ChangeRecord, ...]:
