@@ -74,9 +74,13 @@ class IdentitySection(_Section):
 
     With it ``undo`` puts bindings back, and one of several subjects can be taken out of a binding. Without it that is
     possible only for roles whose rights we have; other bindings are handed out as manifests.
+
+    ``legacy_tokens``: enables ``identity.delete_tokens``, and ``rbac`` renders its right to list Secrets. Only their
+    metadata is asked for; but RBAC knows no metadata, and who has the right can read every Secret.
     """
 
     restore_bindings: bool = False
+    legacy_tokens: bool = False
 
 
 class GuardrailsSection(_Section):

@@ -61,6 +61,7 @@ class Home:
             "vault": {"path": str(self.vault or self.folder / "vault")},
             "signing": {"key": str(self.folder / "seal.pem")},
             "canary": {"image": "tools.test/python:3", "namespace": "probes", "seconds": 5},
+            "identity": {"legacy_tokens": True},
             "containment": {"delete_wait_seconds": 2, "token_canary": True},
         }
 

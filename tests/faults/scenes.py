@@ -134,6 +134,18 @@ def _bound_pod(stage: Stage) -> Json:
     return stage.make("v1", "Pod", {**stage.pod_spec(), "serviceAccountName": stage.tag}, labels={"app": stage.tag})
 
 
+def _pod_with_tokens(stage: Stage) -> Json:
+    """A pod of an account that has two long-lived tokens in Secrets."""
+    meta = {"name": stage.tag, "namespace": stage.namespace}
+    stage.made.append(stage.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))
+    for name in ("a", "b"):
+        annotations = {"kubernetes.io/service-account.name": stage.tag}
+        held = {"name": f"{stage.tag}-{name}", "namespace": stage.namespace, "annotations": annotations}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": held, "type": "kubernetes.io/service-account-token"}
+        stage.made.append(stage.kube.create(secret))
+    return stage.make("v1", "Pod", {**stage.pod_spec(), "serviceAccountName": stage.tag}, labels={"app": stage.tag})
+
+
 def _node(stage: Stage) -> Json:
     return stage.make("v1", "Node", {}, namespaced=False)
 
@@ -164,5 +176,6 @@ SCENES: tuple[Scene, ...] = (
     Scene("cordon", "node.cordon", _node, ("cordon",)),
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
     Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),
+    Scene("delete-tokens", "identity.delete_tokens", _pod_with_tokens, ("delete-{tag}-a", "delete-{tag}-b")),
     Scene("unbind", "identity.unbind", _bound_pod, (f"{_UNBIND}-alone", f"{_UNBIND}-both")),
 )

@@ -47,7 +47,7 @@ from tests.faults import table
 from tests.faults.proxy import Aim, Dribble, Fault, Proxy, Upstream
 from tests.faults.scenes import SCENES, Scene, Stage
 from tests.faults.table import Row
-from tests.lab.program import Responder
+from tests.lab.program import Office
 from tests.wire import kubeconfig
 
 pytestmark = pytest.mark.lab
@@ -116,9 +116,7 @@ class Range:
 
 
 @pytest.fixture(scope="module")
-def ground(
-    lab: Lab, responders: tuple[Responder, Responder], _migrated: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Range]:
+def ground(lab: Lab, office: Office, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
     folder = tmp_path_factory.mktemp("faults")
     store = open_store(f"sqlite:///{shutil.copy(_migrated, folder / 'faults.db')}")
 
@@ -128,7 +126,8 @@ def ground(
 
     store._engine.dispose()
     # As a service account that has what ``ringfence rbac`` renders; only scenes are set by the administrator.
-    rights = str(responders[0].kubeconfig)
+    opted_in = {"identity": {"legacy_tokens": True, "restore_bindings": True}}
+    rights = str(office.appoint("flo", settings=opted_in).kubeconfig)
     kube, upstream = Kube.of(lab), Upstream(rights)
     direct = connect(rights, None, 20.0)
     cluster_id = cluster_uid(direct)
@@ -408,7 +407,7 @@ def _groups(scene: Scene, position: int) -> Iterator[list[tuple[Row, bool]]]:
     for row in table.rows():
         for witness in (False, True) if row.name in WITNESSED else (False,):
             # Where a change is not needed, the ones behind it are made all the same.
-            goes_on = scene.changes[position].startswith(("exclude-", "unbind-", "create-account"))
+            goes_on = scene.changes[position].startswith(("exclude-", "unbind-", "create-account", "delete-case"))
             moves = table.expected(row, Verb.PATCH).landed or goes_on
             if moves:
                 yield [(row, witness)]

@@ -22,6 +22,10 @@ ACTIONS = {
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
     "cut-identity": ["identity.cut", "identity.unbind", "access.retest"],
+    "delete-tokens": [
+        *("identity.cut", "evidence.seal", "access.retest"),
+        *("human.approve", "identity.delete_tokens", "access.retest"),
+    ],
     "recreate-account": [
         *("identity.cut", "evidence.seal", "access.retest"),
         *("human.approve", "identity.recreate_account", "access.retest"),

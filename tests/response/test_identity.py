@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ringfence.evidence.handling import read_item
 from ringfence.model.access import AccessPath, PathState
-from ringfence.model.outcome import Already, Applied, Failed, Skipped
+from ringfence.model.outcome import Already, Applied, Failed, Refused, Skipped
 from ringfence.model.proof import Level
 from ringfence.model.timeline import CanaryTried
 from ringfence.platform.kubernetes.resources import (
@@ -15,6 +16,7 @@ from ringfence.platform.kubernetes.resources import (
     CLUSTER_ROLE_BINDING,
     POD,
     ROLE_BINDING,
+    SECRET,
     SERVICE_ACCOUNT,
     VALIDATING_ADMISSION_POLICY,
 )
@@ -275,3 +277,51 @@ def test_an_account_that_could_not_be_made_again_is_not_deleted(context: Context
     result = recreate(context)
     assert {step.outcome.kind for step in result.steps if step.action == "identity.recreate_account"} == {"refused"}
     assert account_uid(api) == before
+
+
+# --- tokens in Secrets ----------------------------------------------------------------------------------------------
+def delete_tokens(context: Context) -> Result:
+    with context.store.read() as session:
+        incident = incidents.get(session, "INC-1")
+    return verbs.delete_tokens(context, conductor(context), incident, Wish(command="cut-identity"))
+
+
+def legacy(context: Context) -> AccessPath:
+    with context.store.read() as session:
+        incident = incidents.get(session, "INC-1")
+    (found,) = [one for one in statement.retest(context, incident).rows if one.path == "identity.legacy"]
+    return found
+
+
+def test_tokens_in_secrets_are_found_and_deleted_only_where_that_is_opted_in(
+    context: Context, api: Simulator, with_policy: WithPolicy
+) -> None:
+    contained(context)
+    assert (legacy(context).state, legacy(context).level) == (PathState.UNSEEN, Level.NONE)
+    closed = with_policy(disabled=frozenset({"identity.delete_tokens"}))
+    result = delete_tokens(closed)
+    assert isinstance(result.outcome, Refused)
+    assert "identity.legacy_tokens" in result.outcome.next_step
+    assert api.all(SECRET)
+
+    opted_in = with_policy(legacy_tokens=True)
+    assert (legacy(opted_in).state, "cards-token" in legacy(opted_in).why) == (PathState.ALIVE, True)
+    assert delete_tokens(opted_in).outcome == Applied()
+    assert api.all(SECRET) == []
+    assert (legacy(opted_in).state, legacy(opted_in).level) == (PathState.DEAD, Level.OBSERVED)
+
+
+def test_a_secrets_seal_holds_its_metadata_and_nothing_else(
+    context: Context, api: Simulator, with_policy: WithPolicy
+) -> None:
+    contained(context)
+    uid = api.all(SECRET)[0]["metadata"]["uid"]
+    opted_in = with_policy(legacy_tokens=True)
+    assert delete_tokens(opted_in).outcome == Applied()
+    with context.store.read() as session:
+        (seal,) = [one for one in evidence.seals(session, "INC-1") if one.subject_uid == uid]
+        (item,) = evidence.items(session, "INC-1", evidence.capture_of(session, seal.id))
+    content = b"".join(read_item(context.vault, "INC-1", item))
+    assert seal.complete
+    assert b"cards-token" in content
+    assert b"c2VjcmV0" not in content

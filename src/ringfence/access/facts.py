@@ -24,6 +24,7 @@ from ringfence.platform.kubernetes.resources import (
 )
 from ringfence.platform.kubernetes.rights import Rights, read_rights
 from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
+from ringfence.platform.kubernetes.tokens import legacy_tokens
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Facts:
     """Everything that the rows depend on. ``pod`` is the suspect as it was found, ``live`` as it is (None: gone).
 
     ``token_refused`` is True when a canary token, bound to the same pod, was refused after it had been accepted.
+    ``legacy`` is the metadata of the Secrets that hold tokens of the account (None: not looked for or not readable).
     ``doings`` is what the account did since the pod started, by the audit log (None: there is none, or it could not be
     read, and ``doings_unread`` says why). ``rights`` is what the bindings give the pod's account now (None: not read).
     ``network_canary`` is the last examination of the pod's fence (None: never tried); ``network_basis`` the fingerprint
@@ -81,6 +83,8 @@ class Facts:
     token_cut: TokenCut = TokenCut()
     doings: Doings | None = None
     doings_unread: str = ""
+    legacy: tuple[Json, ...] | None = None
+    legacy_unread: str = ""
 
 
 def gather(
@@ -96,6 +100,7 @@ def gather(
     token_cut: TokenCut = TokenCut(),
     doings: Doings | None = None,
     doings_unread: str = "",
+    look_for_legacy: bool = False,
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
@@ -110,6 +115,7 @@ def gather(
     siblings_future = pool.submit(read_siblings, cluster, pod)
     account_future = pool.submit(cluster.find, SERVICE_ACCOUNT, namespace, service_account(pod))
     rights_future = pool.submit(read_rights, cluster, namespace, service_account(pod))
+    legacy_future = pool.submit(legacy_tokens, cluster, namespace, service_account(pod)) if look_for_legacy else None
     policy_future = pool.submit(token_policy.not_in_force, cluster, fence, target.uid) if token_cut.policy else None
     live = live_future.result()
     if live is not None and live["metadata"]["uid"] != target.uid:
@@ -137,6 +143,12 @@ def gather(
             token_cut = replace(token_cut, policy_fault=policy_future.result())
         except PlatformError as error:
             token_cut = replace(token_cut, policy_fault=f"it cannot be read: {error}")
+    legacy, legacy_unread = None, ""
+    if legacy_future is not None:
+        try:
+            legacy = legacy_future.result()
+        except PlatformError as error:
+            legacy_unread = str(error)
     controller = owners.controller_of(pod)
     return Facts(
         pod=pod,
@@ -157,6 +169,8 @@ def gather(
         token_cut=token_cut,
         doings=doings,
         doings_unread=doings_unread,
+        legacy=legacy,
+        legacy_unread=legacy_unread,
     )
 
 

@@ -24,7 +24,7 @@ _SHOW = 5
 def rows(facts: Facts) -> Iterator[AccessPath]:
     """The pod's token, the account's other tokens, and what the account did."""
     yield from _token(facts)
-    yield from _legacy(facts)
+    yield _legacy(facts)
     yield _persistence(facts)
 
 
@@ -102,16 +102,31 @@ def _may(facts: Facts) -> str:
     return f"; the account {left}: {facts.rights.words}"
 
 
-def _legacy(facts: Facts) -> Iterator[AccessPath]:
+def _legacy(facts: Facts) -> AccessPath:
+    path, title = "identity.legacy", "Long-lived tokens of the same account, kept in Secrets"
     account = f"{facts.pod['metadata']['namespace']}/{pods.service_account(facts.pod)}"
-    yield unseen(
-        facts,
-        "identity.legacy",
-        "Long-lived tokens of the same account, kept in Secrets",
-        Level.NONE,
-        f"Ringfence reads no Secrets; a token of {account} in one would outlive the pod",
-        "Secrets of type kubernetes.io/service-account-token that name the account",
-    )
+    if facts.legacy is None:
+        why = f"; their metadata: {facts.legacy_unread}" if facts.legacy_unread else ""
+        return unseen(
+            facts,
+            path,
+            title,
+            Level.NONE,
+            f"Ringfence reads no Secrets; a token of {account} in one would outlive the pod{why}",
+            "Secrets of type kubernetes.io/service-account-token that name the account (identity.legacy_tokens)",
+        )
+    if facts.legacy:
+        names = [printable(str(secret["metadata"]["name"])) for secret in facts.legacy[:_SHOW]]
+        more = f" and {len(facts.legacy) - _SHOW} more" if len(facts.legacy) > _SHOW else ""
+        return alive(
+            facts,
+            path,
+            title,
+            f"{len(facts.legacy)} Secrets hold tokens of {account} that never expire: {', '.join(names)}{more}",
+            until="the Secret or the account is deleted",
+            retest="ringfence cut-identity --legacy-tokens",
+        )
+    return dead(facts, path, title, f"the API server lists no Secret that holds a token of {account}")
 
 
 def _persistence(facts: Facts) -> AccessPath:

@@ -12,10 +12,12 @@ from ringfence.actions.pod import Delete
 from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.restart import RestartClean
 from ringfence.actions.scale import ScaleToZero
+from ringfence.actions.tokens import DeleteTokens
 from ringfence.actions.unbind import Unbind
 
 ACTIONS: dict[str, type[Action[Any]]] = {
     "identity.cut": CutIdentity,
+    "identity.delete_tokens": DeleteTokens,
     "identity.recreate_account": RecreateAccount,
     "identity.unbind": Unbind,
     "network.quarantine": Quarantine,

@@ -138,9 +138,12 @@ def cut_identity(
     recreate: Annotated[
         bool, typer.Option("--recreate", help="Delete the account and create it anew: all its tokens die.")
     ] = False,
+    legacy_tokens: Annotated[
+        bool, typer.Option("--legacy-tokens", help="Delete the Secrets that hold tokens of the account.")
+    ] = False,
     break_glass: Annotated[
         str | None,
-        typer.Option("--break-glass", metavar="REASON", help="With --recreate: without a seal; heads the report."),
+        typer.Option("--break-glass", metavar="REASON", help="With one of these: without a seal; heads the report."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plans; change nothing, store nothing.")] = False,
     out: Output = Format.TEXT,
@@ -152,17 +155,21 @@ def cut_identity(
     from ringfence import app as wiring
     from ringfence.response import verbs
 
-    if recreate and bindings:
-        raise typer.BadParameter("one after the other: --bindings first", param_hint="--recreate")
-    if break_glass is not None and not (recreate and break_glass.strip()):
-        raise typer.BadParameter("give a reason, with --recreate", param_hint="--break-glass")
+    if sum((bindings, recreate, legacy_tokens)) > 1:
+        raise typer.BadParameter("one after the other", param_hint="--bindings, --recreate, --legacy-tokens")
+    if break_glass is not None and not ((recreate or legacy_tokens) and break_glass.strip()):
+        raise typer.BadParameter("give a reason, with --recreate or --legacy-tokens", param_hint="--break-glass")
     settings = configuration(config, kubeconfig, context)
+    act, main = verbs.cut_identity, verbs.CUT_IDENTITY
+    if recreate:
+        act, main = verbs.recreate_account, verbs.RECREATE
+    elif legacy_tokens:
+        act, main = verbs.delete_tokens, verbs.DELETE_TOKENS
     if dry_run:
-        _plan_identity(settings, incident, bindings=bindings, recreate=recreate, out=out)
+        _plan_identity(settings, incident, verbs.MAIN[main], bindings=bindings, out=out)
     with conducting_here(settings) as (connection, conductor):
         here = wiring.incident_here(connection, incident)
         wish = _wish("", bindings=bindings, break_glass=(break_glass or "").strip())
-        act = verbs.recreate_account if recreate else verbs.cut_identity
         result = act(connection, conductor, here, wish)
         view = view_of(connection, result)
     finish(view, result, out)
@@ -291,12 +298,12 @@ def _plan(
     raise typer.Exit(int(plans.show(planned, out)))
 
 
-def _plan_identity(settings: Config, incident: str, *, bindings: bool, recreate: bool, out: Format) -> None:
+def _plan_identity(settings: Config, incident: str, actions: tuple[str, ...], *, bindings: bool, out: Format) -> None:
     from ringfence import app as wiring
     from ringfence.cli import plans
     from ringfence.response.preview import preview_identity
 
     with wiring.connected(settings) as connection:
         here = wiring.incident_here(connection, incident)
-        planned = preview_identity(connection, here, bindings=bindings, recreate=recreate)
+        planned = preview_identity(connection, here, actions, bindings=bindings)
     raise typer.Exit(int(plans.show(planned, out)))

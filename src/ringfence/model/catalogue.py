@@ -95,6 +95,7 @@ CATALOGUE: dict[str, StepType] = {
         StepType(
             "identity.recreate_account", "make all tokens of an account worthless", Scope.EACH_POD, destructive=True
         ),
+        StepType("identity.delete_tokens", "delete an account's tokens in Secrets", Scope.EACH_POD, destructive=True),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from ringfence.errors import NotFound, PlatformError, RingfenceError, StoreError, TargetError
 from ringfence.evidence.acquire import What
@@ -11,7 +14,7 @@ from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
 from ringfence.evidence.sealing import OBJECT
 from ringfence.model.base import Json
-from ringfence.model.evidence import Seal
+from ringfence.model.evidence import Collected, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
@@ -91,6 +94,22 @@ def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: st
     acquirer = context.acquirer(incident)
     resource = resource_of(ref)
     what = What(OBJECT, ref.kind, resource.path(ref.namespace, ref.name), "get", volatility=6, required=True)
+
+    if resource.metadata_only:
+        started = datetime.now(UTC)
+        bare = replace(what, method="get; computed: of the metadata, contents are never read")
+        try:
+            live = context.cluster.get(resource, ref.namespace, ref.name)
+        except PlatformError as error:
+            item = acquirer.missing(what, Collected.FAILED, str(error))
+        else:
+            same = live["metadata"].get("uid") == ref.uid
+            item = (
+                acquirer.derived(bare, json.dumps(live, sort_keys=True).encode(), started)
+                if same
+                else acquirer.missing(what, Collected.FAILED, "it is another object by now")
+            )
+        return context.sealer().seal(incident, ref, [item], actor=context.actor, key=key)
 
     def fetch() -> Iterator[bytes]:
         raw = context.cluster.get_bytes(resource, ref.namespace, ref.name)

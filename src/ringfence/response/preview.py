@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ringfence.actions.base import Action, Settings, Shape
-from ringfence.actions.identity import CutIdentity
+from ringfence.actions.base import Settings, Shape
 from ringfence.actions.network import Quarantine
-from ringfence.actions.recreate import RecreateAccount
-from ringfence.actions.unbind import Unbind
+from ringfence.actions.registry import ACTIONS
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Refused
@@ -52,13 +50,14 @@ def preview(context: Context, found: tuple[Found, ...], *, shape: Shape) -> tupl
     return tuple(Preview(one.ref, plan(one)) for one in pods)
 
 
-def preview_identity(context: Context, incident: Incident, *, bindings: bool, recreate: bool) -> tuple[Preview, ...]:
-    """The plans of ``cut-identity`` for each pod of the incident. Raises TargetError, PlatformError, StoreError."""
+def preview_identity(
+    context: Context, incident: Incident, actions: Sequence[str], *, bindings: bool
+) -> tuple[Preview, ...]:
+    """The plans of these actions for each pod of the incident. Raises TargetError, PlatformError, StoreError."""
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor, share_account=bindings)
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
-    chosen: tuple[type[Action[Any]], ...] = (RecreateAccount,) if recreate else (CutIdentity, Unbind)
-    made = [kind(context.cluster, settings) for kind in chosen]
+    made = [ACTIONS[name](context.cluster, settings) for name in actions if name not in context.policy.disabled]
     return tuple(
         Preview(ref, action.plan(ref, action.look(context.cluster_id, ref, context.pool)))
         for ref in pods

@@ -170,6 +170,7 @@ def _facts(
             None,
         ),
         fence=incident.fence,
+        look_for_legacy=context.policy.legacy_tokens,
         token_cut=_token_cut(incident, events, records, target, pod),
         doings=did if isinstance(did, Doings) else None,
         doings_unread=did if isinstance(did, str) else "",

@@ -39,6 +39,7 @@ COMPROMISED = "compromised-workload"
 RELEASE = "release"
 CUT_IDENTITY = "cut-identity"
 RECREATE = "recreate-account"
+DELETE_TOKENS = "delete-tokens"
 _WHEN_ASKED = ("network.canary", "identity.unbind")
 """Steps that are done only when the command asks for them, or when nobody else feels them."""
 ALL = tuple(phase.value for phase in Phase)
@@ -149,9 +150,18 @@ def cut_identity(context: Context, conductor: Conductor, incident: Incident, wis
 
 def recreate_account(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
     """Recreate the accounts of the incident's pods: the person who types it has decided. Raises as ``eradicate``."""
-    content, source = find(RECREATE)
+    return _destroy_identity(context, conductor, incident, wish, RECREATE)
+
+
+def delete_tokens(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Delete the tokens in Secrets of the accounts of the incident's pods. Raises as ``eradicate``."""
+    return _destroy_identity(context, conductor, incident, wish, DELETE_TOKENS)
+
+
+def _destroy_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish, playbook: str) -> Result:
+    content, source = find(playbook)
     run = orders.follow_up(context, incident, content, source, _how(wish, (Phase.ERADICATING.value,), decided=True))
-    return _result(context, RECREATE, True, conductor.conduct(run.id))
+    return _result(context, playbook, True, conductor.conduct(run.id))
 
 
 def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[Result, ...]:
@@ -190,18 +200,20 @@ def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
     )
 
 
-_MAIN = {
+MAIN: dict[str, tuple[str, ...]] = {
     "contain": ("network.quarantine",),
     "eradicate": ("pod.delete",),
     "release": ("pod.release",),
     RECREATE: ("identity.recreate_account",),
+    DELETE_TOKENS: ("identity.delete_tokens",),
     CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     "respond": (),
 }
+"""The actions that a verb answers for; none: all of its playbook."""
 
 
 def _verb_of(run: Run) -> str:
-    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE):
+    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE, DELETE_TOKENS):
         return run.playbook
     if run.order.phases == (Phase.CONTAINING.value,):
         return "contain"
@@ -218,7 +230,7 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         seals = tuple(seal for seal in evidence.seals(session, run.incident) if seal.sealed_at >= run.created_at)
     known = {step.action for step in playbook.steps}
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
-    main = known & set(_MAIN[verb]) or known
+    main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
     return Result(
         verb=verb,

@@ -15,6 +15,8 @@ class Resource(NamedTuple):
     kind: str
     plural: str
     namespaced: bool = True
+    metadata_only: bool = False
+    """Whether nothing but metadata is ever asked for (PartialObjectMetadata)."""
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The URL path of a collection, an object or a subresource; a namespaced kind without one: all namespaces."""
@@ -61,6 +63,7 @@ VALIDATING_ADMISSION_POLICY = Resource(
 VALIDATING_ADMISSION_POLICY_BINDING = Resource(
     "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
 )
+SECRET = Resource("v1", "Secret", "secrets", metadata_only=True)
 CONFIG_MAP = Resource("v1", "ConfigMap", "configmaps")
 PERSISTENT_VOLUME_CLAIM = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")

@@ -82,7 +82,8 @@ def find_tries(theirs: Cluster, namespaces: Iterable[str]) -> tuple[Try | None, 
                 head = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta}
                 write = Try("create", resource, namespace, {**head, **least})
         if read is None:
-            readable = (one for one in KNOWN.values() if one.namespaced and _allows(rules, "get", one))
+            shown = (one for one in KNOWN.values() if one.namespaced and not one.metadata_only)
+            readable = (one for one in shown if _allows(rules, "get", one))
             if (found := next(readable, None)) is not None:
                 read = Try("get", found, namespace, {})
     return write, read

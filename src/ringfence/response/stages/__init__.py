@@ -28,5 +28,6 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "identity.cut": identity.cut,
         "identity.unbind": identity.unbind,
         "identity.recreate_account": identity.recreate,
+        "identity.delete_tokens": identity.delete_tokens,
     }
 )

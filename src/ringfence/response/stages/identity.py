@@ -7,6 +7,7 @@ import time
 
 from ringfence.actions.identity import CutIdentity
 from ringfence.actions.recreate import RecreateAccount
+from ringfence.actions.tokens import DeleteTokens
 from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.journal import ChangeRecord
@@ -106,6 +107,12 @@ def recreate(scene: Scene) -> Answer:
         action.deleted = next((record.change.prior for record in reversed(_deletions(scene))), None)
         time.sleep(_PAUSE_SECONDS)
     return answer
+
+
+def delete_tokens(scene: Scene) -> Answer:
+    """The account's tokens in Secrets; each Secret's metadata is sealed first, and nothing else of it."""
+    over = _over(scene, DeleteTokens.name)
+    return over if over is not None else destroy.act(scene)
 
 
 def _is_missing(scene: Scene) -> bool:
