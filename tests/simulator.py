@@ -5,7 +5,7 @@ precondition, the scale subresource, dry runs, logs, TokenRequest and SelfSubjec
 the controllers would: a Deployment hands its number to its ReplicaSets, a ReplicaSet lets go of pods that it does not
 select any more, ends what is too many and starts others, a StatefulSet shrinks, a DaemonSet ends its pods when its node
 selector fits no node, a stamped template replaces pods, EndpointSlices follow their Services.
-No RBAC and no admission: a ``Fault`` stands for both, and for answers that get lost.
+No RBAC and no admission but for tokens that it minted: a ``Fault`` stands for both, and for answers that get lost.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from typing import Any
 from urllib.parse import unquote
 
 from ringfence.platform.kubernetes.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     DAEMON_SET,
     DEPLOYMENT,
     ENDPOINT_SLICE,
     NODE,
     POD,
     REPLICA_SET,
+    ROLE,
+    ROLE_BINDING,
     SERVICE,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
+    VALIDATING_ADMISSION_POLICY,
+    VALIDATING_ADMISSION_POLICY_BINDING,
     Resource,
 )
 from tests.platform.network_worlds import PatchRefused, patched
@@ -82,7 +89,7 @@ class Simulator:
         self.faults: list[Fault] = []
         self.writes: list[Request] = []
         self._numbers = itertools.count(1)
-        self._minted: dict[str, str] = {}  # token → pod uid
+        self._minted: dict[str, tuple[str, str]] = {}  # token → uids of its pod and of its account
         self._lock = threading.RLock()
         self._working = False
 
@@ -117,19 +124,24 @@ class Simulator:
         if match is None:
             raise Refusal(404, "the server could not find the requested resource")
         key = (match["root"], match["plural"], unquote(match["namespace"] or ""), unquote(match["name"] or ""))
+        if (holder := self._holder(request)) is not None and not match["plural"].startswith("selfsubject"):
+            self._authorised(holder, request, key)
         if request.method == "GET" and match["sub"] == "log":
             return self._log(request, key)
         if request.method == "GET":
             return _json(self._get(key) if key[3] else self._list(key, request))
-        if not _is_dry(request) and match["plural"] != "selfsubjectreviews":
+        if not _is_dry(request) and not match["plural"].startswith("selfsubject"):
             self.writes.append(request)
         body = json.loads(request.body)
         match request.method, match["plural"], match["sub"]:
             case "POST", "selfsubjectreviews", _:
                 return _json({"status": {"userInfo": {"username": self._user(request), "groups": ["system:masters"]}}})
+            case "POST", "selfsubjectrulesreviews", _:
+                holder = self._holder(request)
+                return _json({"status": {"resourceRules": self._rules(holder) if holder else []}})
             case "POST", _, "token":
                 token = f"minted-{next(self._numbers)}"
-                self._minted[token] = body["spec"]["boundObjectRef"]["uid"]
+                self._minted[token] = (body["spec"]["boundObjectRef"]["uid"], self._uid_of_account(*key[2:]))
                 return _json({"kind": "TokenRequest", "status": {"token": token}})
             case "POST", _, _:
                 return self._create((*key[:3], body["metadata"]["name"]), body, _is_dry(request))
@@ -217,11 +229,46 @@ class Simulator:
 
     def _user(self, request: Request) -> str:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token not in self._minted:
-            return token
-        if self._minted[token] not in {pod["metadata"]["uid"] for pod in self.all(POD)}:
+        return token if self._holder(request) is None else "system:serviceaccount:bank:cards"
+
+    def _uid_of_account(self, namespace: str, name: str) -> str:
+        account = self.get(SERVICE_ACCOUNT, namespace, name) or {}
+        return str((account.get("metadata") or {}).get("uid", ""))
+
+    # --- what a bound token may do: RBAC of service accounts, and policies that know the pod's uid --------------
+    def _holder(self, request: Request) -> Json | None:
+        """The pod whose bound token this is; None for everybody else."""
+        minted = self._minted.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+        if minted is None:
+            return None
+        found = [pod for pod in self.all(POD) if pod["metadata"]["uid"] == minted[0]]
+        account = found[0]["spec"].get("serviceAccountName", "default") if found else ""
+        if not found or self._uid_of_account(found[0]["metadata"]["namespace"], account) != minted[1]:
             raise Refusal(401, "Unauthorized")
-        return "system:serviceaccount:bank:cards"
+        return found[0]
+
+    def _rules(self, pod: Json) -> list[Json]:
+        mine = {"kind": "ServiceAccount", "name": pod["spec"].get("serviceAccountName", "default")}
+        rules: list[Json] = []
+        for binding in (*self.all(ROLE_BINDING), *self.all(CLUSTER_ROLE_BINDING)):
+            named = [{name: subject.get(name) for name in mine} for subject in binding.get("subjects") or ()]
+            if mine in named:
+                resource = ROLE if binding["roleRef"]["kind"] == "Role" else CLUSTER_ROLE
+                space = binding["metadata"].get("namespace", "") if resource is ROLE else ""
+                rules += (self.get(resource, space, binding["roleRef"]["name"]) or {}).get("rules") or []
+        return rules
+
+    def _authorised(self, pod: Json, request: Request, key: Key) -> None:
+        verb = {"GET": "get" if key[3] else "list", "POST": "create", "PATCH": "patch"}.get(request.method, "delete")
+        user = f"system:serviceaccount:{pod['metadata']['namespace']}:{pod['spec'].get('serviceAccountName')}"
+        if not any(verb in rule["verbs"] and key[1] in rule["resources"] for rule in self._rules(pod)):
+            raise Refusal(403, f'{key[1]} is forbidden: User "{user}" cannot {verb} resource "{key[1]}"')
+        for binding in self.all(VALIDATING_ADMISSION_POLICY_BINDING) if verb not in ("get", "list") else ():
+            name = binding["spec"]["policyName"]
+            policy = self.get(VALIDATING_ADMISSION_POLICY, "", name)
+            if policy is not None and pod["metadata"]["uid"] in policy["spec"]["matchConditions"][0]["expression"]:
+                words = policy["spec"]["validations"][0]["message"]
+                raise Refusal(403, f"forbidden: ValidatingAdmissionPolicy '{name}' denied request: {words}")
 
     # --- what the controllers do -------------------------------------------------
     def _controllers(self) -> None:

@@ -11,6 +11,9 @@ from ringfence.platform.kubernetes.resources import (
     NODE,
     POD,
     REPLICA_SET,
+    ROLE,
+    ROLE_BINDING,
+    SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
 )
@@ -46,6 +49,14 @@ def furnish(api: Simulator, *, replicas: int = 2) -> None:
     api.add(NAMESPACE, "", "bank")
     api.add(NODE, "", "node-1")
     api.add(SERVICE_ACCOUNT, "bank", "cards")
+    named = {"kubernetes.io/service-account.name": "cards"}
+    kept = {"type": "kubernetes.io/service-account-token", "data": {"token": "c2VjcmV0"}}
+    api.add(SECRET, "bank", "cards-token", kept, annotations=named)
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]}]
+    api.add(ROLE, "bank", "cards", {"rules": rules})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "cards"}
+    account = {"kind": "ServiceAccount", "name": "cards", "namespace": "bank"}
+    api.add(ROLE_BINDING, "bank", "cards", {"roleRef": role, "subjects": [account]})
     for name, spec in POLICIES.items():
         api.add(NETWORK_POLICY, "bank", name, {"spec": spec})
     api.add(SERVICE, "bank", "cards", {"spec": {"selector": {"app": "cards"}}})

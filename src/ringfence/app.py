@@ -122,6 +122,7 @@ def policy(config: Config) -> Policy:
         canary=_canary(config),
         canary_always=config.canary.enabled,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
+        legacy_tokens=config.identity.legacy_tokens,
     )
 
 
@@ -190,8 +191,12 @@ def incident_here(context: Context, incident_id: str) -> Incident:
 
 
 def enabled_actions(config: Config) -> tuple[str, ...]:
-    """The actions that may be used here. Raises ConfigError for a name that is none."""
+    """The actions that may be used here. Raises ConfigError for a name that is none.
+
+    The one that lists Secrets only where the configuration opts in to that as well.
+    """
     from ringfence.actions.registry import ACTIONS
+    from ringfence.actions.tokens import DeleteTokens
 
     chosen = config.actions.enabled
     unknown = [name for name in chosen or () if name not in ACTIONS]
@@ -202,22 +207,30 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
             why=f"there are {', '.join(ACTIONS)}",
             next_step="ringfence actions list",
         )
-    return tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
+    listed = tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
+    return tuple(name for name in listed if name != DeleteTokens.name or config.identity.legacy_tokens)
 
 
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
     """Every right that these actions, the evidence and what surrounds them need, each with its reason.
 
-    Those of the network canary only where there is an image for it.
+    Those of the network canary only where there is an image for it, and to bind roles and to list Secrets only
+    where that is asked for.
     """
     from ringfence.actions.canary import Canary
     from ringfence.actions.rbac import permissions_of
     from ringfence.actions.registry import ACTIONS
+    from ringfence.actions.tokens import DeleteTokens
+    from ringfence.actions.unbind import Unbind
     from ringfence.evidence.permissions import PERMISSIONS
     from ringfence.response.permissions import READING, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
-    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *READING, *PERMISSIONS, *REHEARSAL))
+    bind = Unbind.binding_rights if Unbind.name in enabled and config.identity.restore_bindings else ()
+    secrets = DeleteTokens.secret_rights if DeleteTokens.name in enabled and config.identity.legacy_tokens else ()
+    return permissions_of(
+        [ACTIONS[name] for name in enabled], (*canary, *bind, *secrets, *READING, *PERMISSIONS, *REHEARSAL)
+    )
 
 
 def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:

@@ -69,6 +69,20 @@ class ContainmentSection(_Section):
     token_canary: bool = True
 
 
+class IdentitySection(_Section):
+    """``restore_bindings``: ``rbac`` renders the right to ``bind`` roles, which is as good as every right there is.
+
+    With it ``undo`` puts bindings back, and one of several subjects can be taken out of a binding. Without it that is
+    possible only for roles whose rights we have; other bindings are handed out as manifests.
+
+    ``legacy_tokens``: enables ``identity.delete_tokens``, and ``rbac`` renders its right to list Secrets. Only their
+    metadata is asked for; but RBAC knows no metadata, and who has the right can read every Secret.
+    """
+
+    restore_bindings: bool = False
+    legacy_tokens: bool = False
+
+
 class GuardrailsSection(_Section):
     """Limits that are the engine's, whatever a playbook says.
 
@@ -163,6 +177,7 @@ class Config(BaseSettings):
     vault: VaultSection = Field(default_factory=VaultSection)
     signing: SigningSection = Field(default_factory=SigningSection)
     containment: ContainmentSection = ContainmentSection()
+    identity: IdentitySection = IdentitySection()
     guardrails: GuardrailsSection = GuardrailsSection()
     protected: ProtectedSection = ProtectedSection()
     actions: ActionsSection = ActionsSection()

@@ -18,6 +18,8 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.plan import Change, Plan
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
     CRON_JOB,
     DAEMON_SET,
     DEPLOYMENT,
@@ -27,6 +29,7 @@ from ringfence.platform.kubernetes.resources import (
     POD,
     REPLICA_SET,
     REPLICATION_CONTROLLER,
+    ROLE_BINDING,
     STATEFUL_SET,
     Resource,
 )
@@ -38,7 +41,7 @@ from tests.wire import Request
 Json = dict[str, Any]
 Right = tuple[str, str, str]  # group, resource with its subresource, verb
 IN_NAMESPACES = ("network.quarantine", "pod.delete", "workload.restart_clean", "workload.scale_to_zero")
-TRIED = (*IN_NAMESPACES, "node.cordon")
+TRIED = (*IN_NAMESPACES, "node.cordon", "identity.cut", "identity.unbind")
 """The actions that need nothing but the cluster. A canary needs an image as well: it has tests of its own."""
 
 _PATH = re.compile(
@@ -85,6 +88,13 @@ def world(api: Simulator) -> Simulator:
             "metadata": {"name": name, "uid": f"uid-{name}"},
         }
         add_pod(api, f"{name}-0", labels=dict(labels), ownerReferences=[owner_reference(owner)])
+    everywhere = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "viewer"}
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    api.add(CLUSTER_ROLE, "", "viewer", {"rules": rules})
+    accounts = [{"kind": "ServiceAccount", "name": name, "namespace": "bank"} for name in ("cards", "payments")]
+    for name, subjects in (("only-cards", accounts[:1]), ("two", accounts)):
+        api.add(CLUSTER_ROLE_BINDING, "", name, {"roleRef": everywhere, "subjects": subjects})
+        api.add(ROLE_BINDING, "bank", name, {"roleRef": everywhere, "subjects": subjects})
     add_pod(api, "orphan", pod_body(), labels={"ringfence.dev/fence": FENCE})
     add_pod(api, "foreign", pod_body(), labels={"ringfence.dev/fence": "0000111122223333"})
     return api
@@ -119,7 +129,7 @@ def take_back(action: Action[Any], made: Sequence[ChangeRecord]) -> None:
 
 
 def make(cluster: Cluster, name: str, **settings: Any) -> Action[Any]:
-    quick: Json = {"delete_wait_seconds": 0.05, "rollout_wait_seconds": 0.05, **settings}
+    quick: Json = {"delete_wait_seconds": 0.05, "rollout_wait_seconds": 0.05, "share_account": True, **settings}
     return ACTIONS[name](cluster, Settings(FENCE, 1, **quick))
 
 
@@ -231,7 +241,8 @@ def test_what_stays_in_a_namespace_asks_for_no_more(name: str) -> None:
 
 
 def test_every_action_is_tried_here_or_has_its_reason() -> None:
-    assert set(ACTIONS) - set(TRIED) <= {"network.canary"}
+    """An account that is recreated is no pod that ends: tests of its own."""
+    assert set(ACTIONS) - set(TRIED) <= {"network.canary", "identity.recreate_account", "identity.delete_tokens"}
 
 
 def test_the_world_has_every_kind(world: Simulator) -> None:

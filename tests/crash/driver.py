@@ -61,6 +61,7 @@ class Home:
             "vault": {"path": str(self.vault or self.folder / "vault")},
             "signing": {"key": str(self.folder / "seal.pem")},
             "canary": {"image": "tools.test/python:3", "namespace": "probes", "seconds": 5},
+            "identity": {"legacy_tokens": True},
             "containment": {"delete_wait_seconds": 2, "token_canary": True},
         }
 
@@ -205,6 +206,7 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
         shape=order.shape,
         canary=order.canary,
         accept_same_image=True,
+        bindings=True,
     )
     match order.verb:
         case "contain" | "respond":

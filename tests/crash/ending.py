@@ -102,7 +102,7 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
         why={"/".join(key): describe(one.outcome) for key, one in of_run.items() if not is_done(one.outcome)},
         actions={step.action for step in of_run.values()},
         approvals=[one.decision.value for one in approvals.of_incident(session, incident.id)],
-        seals=[(refs[seal.subject_uid], seal.complete) for seal in seals],
+        seals=[(refs.get(seal.subject_uid, "no target"), seal.complete) for seal in seals],
         items={
             number: {
                 item.id: item.result.value for item in evidence.items(session, incident.id, number) if item.id != _LATER

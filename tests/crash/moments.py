@@ -103,7 +103,7 @@ def _watch_requests(tell: Tell) -> None:
 def _watch_verb(verb: str, send: Callable[..., Any], tell: Tell) -> None:
     def watched(self: Cluster, resource: Any, *arguments: Any, dry_run: bool = False, **named: Any) -> Any:
         # Reviews and tokens change nothing that stays.
-        if dry_run or resource.plural == "selfsubjectreviews" or named.get("subresource") == "token":
+        if dry_run or resource.plural.startswith("selfsubject") or named.get("subresource") == "token":
             return send(self, resource, *arguments, dry_run=dry_run, **named)
         where = f"{verb} {resource.plural}"
         tell("request", "before", where)

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 _SECONDS = 60
 _CANARY = re.compile("/ringfence-(canary|peer)-")
 _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
-_ASKS = ("selfsubjectreviews", "token")
+_ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "token")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 FENCE_KEY = "ringfence.dev/fence"
 NOWHERE = {"ringfence.dev/nowhere": "true"}
 NETWORKING = "networking.k8s.io/v1"
+ADMISSION = "admissionregistration.k8s.io/v1"
+RBAC = "rbac.authorization.k8s.io/v1"
 
 
 @dataclass
@@ -35,6 +37,17 @@ class Stage:
         self.made.append(made)
         return made
 
+    def bind(self, name: str, *accounts: str) -> None:
+        """A RoleBinding to a role of no rights, which everybody may bind again."""
+        subjects = [{"kind": "ServiceAccount", "name": account, "namespace": self.namespace} for account in accounts]
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self.tag}
+        meta = {"name": name, "namespace": self.namespace}
+        self.made.append(
+            self.kube.create(
+                {"apiVersion": RBAC, "kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": subjects}
+            )
+        )
+
     def pod_spec(self) -> Json:
         return {
             "nodeSelector": NOWHERE,
@@ -51,12 +64,15 @@ class Stage:
             meta = obj["metadata"]
             self.kube.delete(obj["apiVersion"], obj["kind"], meta["name"], meta.get("namespace", ""), grace_seconds=0)
         self.kube.delete(NETWORKING, "NetworkPolicy", f"ringfence-{self.fence}", self.namespace)
+        for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
+            for obj in self.kube.list(ADMISSION, kind, labels=f"{FENCE_KEY}={self.fence}"):
+                self.kube.delete(ADMISSION, kind, obj["metadata"]["name"])
 
 
 @dataclass(frozen=True)
 class Scene:
-    """``changes`` are the ids of the plan's mutating requests in order, ``{tag}`` for what is of the case alone.
-    ``shared`` of them, the first ones, are the very requests of another scene."""
+    """``changes`` are the ids of the plan's mutating requests in order, ``{tag}`` and ``{namespace}`` for what is of
+    the case alone. ``shared`` of them, the first ones, are the very requests of another scene."""
 
     name: str
     action: str
@@ -106,11 +122,36 @@ def _cron_job(stage: Stage) -> Json:
     return stage.make("batch/v1", "CronJob", {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}})
 
 
+def _bound_pod(stage: Stage) -> Json:
+    """A pod of an account of its own that two bindings name, one of them beside another account."""
+    for account in (stage.tag, f"{stage.tag}-other"):
+        meta = {"name": account, "namespace": stage.namespace}
+        stage.made.append(stage.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))
+    role = {"name": stage.tag, "namespace": stage.namespace}
+    stage.made.append(stage.kube.create({"apiVersion": RBAC, "kind": "Role", "metadata": role, "rules": []}))
+    stage.bind(f"{stage.tag}-alone", stage.tag)
+    stage.bind(f"{stage.tag}-both", stage.tag, f"{stage.tag}-other")
+    return stage.make("v1", "Pod", {**stage.pod_spec(), "serviceAccountName": stage.tag}, labels={"app": stage.tag})
+
+
+def _pod_with_tokens(stage: Stage) -> Json:
+    """A pod of an account that has two long-lived tokens in Secrets."""
+    meta = {"name": stage.tag, "namespace": stage.namespace}
+    stage.made.append(stage.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))
+    for name in ("a", "b"):
+        annotations = {"kubernetes.io/service-account.name": stage.tag}
+        held = {"name": f"{stage.tag}-{name}", "namespace": stage.namespace, "annotations": annotations}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": held, "type": "kubernetes.io/service-account-token"}
+        stage.made.append(stage.kube.create(secret))
+    return stage.make("v1", "Pod", {**stage.pod_spec(), "serviceAccountName": stage.tag}, labels={"app": stage.tag})
+
+
 def _node(stage: Stage) -> Json:
     return stage.make("v1", "Node", {}, namespaced=False)
 
 
 _REPLICAS = {"replicas": 1}
+_UNBIND = "unbind-RoleBinding-{namespace}-{tag}"
 _SAME = {"accept_same_image": True}
 SCENES: tuple[Scene, ...] = (
     Scene("quarantine-detach", "network.quarantine", _owned_pod, ("deny-all", "exclude-{tag}", "detach")),
@@ -133,4 +174,8 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
     Scene("cordon", "node.cordon", _node, ("cordon",)),
+    Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
+    Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),
+    Scene("delete-tokens", "identity.delete_tokens", _pod_with_tokens, ("delete-{tag}-a", "delete-{tag}-b")),
+    Scene("unbind", "identity.unbind", _bound_pod, (f"{_UNBIND}-alone", f"{_UNBIND}-both")),
 )

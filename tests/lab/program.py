@@ -156,8 +156,18 @@ class Office:
     people: list[Responder] = field(default_factory=list)
     made: list[Json] = field(default_factory=list)
 
-    def appoint(self, name: str, *options: str, canary_image: str = "") -> Responder:
-        """A service account with exactly the rights that ``ringfence rbac`` renders for that configuration."""
+    def appoint(
+        self,
+        name: str,
+        *options: str,
+        canary_image: str = "",
+        settings: dict[str, Json] | None = None,
+        limited: bool = False,
+    ) -> Responder:
+        """A service account with exactly the rights that ``ringfence rbac`` renders for that configuration.
+
+        ``limited``: somebody to whom the API server is to refuse something.
+        """
         meta = {"name": name, "namespace": self.namespace}
         self.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
         folder = self.home / name
@@ -165,6 +175,8 @@ class Office:
         admin = Ringfence(self.lab, folder)
         if canary_image:
             admin.configure("canary", image=canary_image)
+        for section, values in (settings or {}).items():
+            admin.configure(section, **values)
         account = f"{self.namespace}/{name}"
         rendered = admin.ok("rbac", "--name", f"{self.namespace}-{name}", "--service-account", account, *options)
         for manifest in yaml.safe_load_all(rendered):
@@ -180,7 +192,8 @@ class Office:
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(yaml.safe_dump(config))
         person = Responder(name, user_of(token), kubeconfig)
-        self.people.append(person)
+        if not limited:
+            self.people.append(person)
         return person
 
     def close(self) -> None:

@@ -21,6 +21,15 @@ ACTIONS = {
         *("human.approve", "workload.scale_to_zero", "fence.lift", "access.retest"),
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
+    "cut-identity": ["identity.cut", "identity.unbind", "access.retest"],
+    "delete-tokens": [
+        *("identity.cut", "evidence.seal", "access.retest"),
+        *("human.approve", "identity.delete_tokens", "access.retest"),
+    ],
+    "recreate-account": [
+        *("identity.cut", "evidence.seal", "access.retest"),
+        *("human.approve", "identity.recreate_account", "access.retest"),
+    ],
     "cordon-node": ["node.cordon", "access.retest"],
     "release": ["evidence.seal", "pod.release", "fence.lift", "access.retest", "incident.move"],
 }

@@ -96,7 +96,10 @@ def test_a_word_that_is_no_outcome_is_never_a_success(word: str) -> None:
 def test_the_catalogue_is_keyed_by_name_and_says_what_is_destroyed() -> None:
     assert all(kind.name == name for name, kind in CATALOGUE.items())
     destructive = {name for name, kind in CATALOGUE.items() if kind.destructive}
-    assert destructive == {"pod.delete", "pod.release", "workload.scale_to_zero", "workload.restart_clean"}
+    assert destructive == {
+        *("pod.delete", "pod.release", "workload.scale_to_zero", "workload.restart_clean"),
+        *("identity.recreate_account", "identity.delete_tokens"),
+    }
     assert {name for name, kind in CATALOGUE.items() if kind.waits} == {"human.approve"}
     assert all(kind.scope is not Scope.INCIDENT for kind in CATALOGUE.values() if kind.destructive)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes import canaries, owners, serving
+from ringfence.platform.kubernetes import canaries, owners, serving, token_policy
+from ringfence.platform.kubernetes.audit_log import Doings
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.policies import Isolation, evaluate
@@ -21,7 +22,9 @@ from ringfence.platform.kubernetes.resources import (
     SERVICE,
     SERVICE_ACCOUNT,
 )
+from ringfence.platform.kubernetes.rights import Rights, read_rights
 from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
+from ringfence.platform.kubernetes.tokens import legacy_tokens
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,29 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class TokenCut:
+    """What this incident did to the pod's identity, and what canaries made of it.
+
+    ``policy`` is the admission policy's name where one was put up, ``policy_fault`` why it does not hold now (empty: it
+    reads back as it was made). ``writes_refused``: it refused a canary's write. ``unbound``: bindings were taken from
+    the account; ``reads_refused``: a canary's read that was allowed before was refused after.
+    """
+
+    policy: str = ""
+    policy_fault: str = ""
+    writes_refused: bool = False
+    unbound: bool = False
+    reads_refused: bool = False
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything that the rows depend on. ``pod`` is the suspect as it was found, ``live`` as it is (None: gone).
 
     ``token_refused`` is True when a canary token, bound to the same pod, was refused after it had been accepted.
+    ``legacy`` is the metadata of the Secrets that hold tokens of the account (None: not looked for or not readable).
+    ``doings`` is what the account did since the pod started, by the audit log (None: there is none, or it could not be
+    read, and ``doings_unread`` says why). ``rights`` is what the bindings give the pod's account now (None: not read).
     ``network_canary`` is the last examination of the pod's fence (None: never tried); ``network_basis`` the fingerprint
     of what it would examine now (empty: the pod is gone). When the two differ, it says nothing about this fence.
     """
@@ -56,6 +78,13 @@ class Facts:
     at: datetime
     network_canary: CanaryReport | None = None
     network_basis: str = ""
+    rights: Rights | None = None
+    rights_unread: str = ""
+    token_cut: TokenCut = TokenCut()
+    doings: Doings | None = None
+    doings_unread: str = ""
+    legacy: tuple[Json, ...] | None = None
+    legacy_unread: str = ""
 
 
 def gather(
@@ -67,10 +96,16 @@ def gather(
     token_refused: bool,
     pool: ThreadPoolExecutor,
     network_canary: CanaryReport | None = None,
+    fence: str = "",
+    token_cut: TokenCut = TokenCut(),
+    doings: Doings | None = None,
+    doings_unread: str = "",
+    look_for_legacy: bool = False,
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
-    ``network_canary`` is the last report of an examination of this pod's fence.
+    ``network_canary`` is the last report of an examination of this pod's fence. ``fence`` is the incident's value;
+    ``token_cut`` what it did to the pod's identity, whose policy is read back here; ``doings`` what the audit log has.
 
     Raises PlatformError when the pod, the policies or the Services cannot be read: then nothing can be said.
     """
@@ -79,6 +114,9 @@ def gather(
     policies_future = pool.submit(cluster.list, NETWORK_POLICY, namespace)
     siblings_future = pool.submit(read_siblings, cluster, pod)
     account_future = pool.submit(cluster.find, SERVICE_ACCOUNT, namespace, service_account(pod))
+    rights_future = pool.submit(read_rights, cluster, namespace, service_account(pod))
+    legacy_future = pool.submit(legacy_tokens, cluster, namespace, service_account(pod)) if look_for_legacy else None
+    policy_future = pool.submit(token_policy.not_in_force, cluster, fence, target.uid) if token_cut.policy else None
     live = live_future.result()
     if live is not None and live["metadata"]["uid"] != target.uid:
         live = None
@@ -95,6 +133,22 @@ def gather(
         account = account_future.result()
     except PlatformError as error:
         account_unread = str(error)
+    rights, rights_unread = None, ""
+    try:
+        rights = rights_future.result()
+    except PlatformError as error:
+        rights_unread = str(error)
+    if policy_future is not None:
+        try:
+            token_cut = replace(token_cut, policy_fault=policy_future.result())
+        except PlatformError as error:
+            token_cut = replace(token_cut, policy_fault=f"it cannot be read: {error}")
+    legacy, legacy_unread = None, ""
+    if legacy_future is not None:
+        try:
+            legacy = legacy_future.result()
+        except PlatformError as error:
+            legacy_unread = str(error)
     controller = owners.controller_of(pod)
     return Facts(
         pod=pod,
@@ -110,6 +164,13 @@ def gather(
         at=datetime.now(UTC),
         network_canary=network_canary,
         network_basis=canaries.basis(live, policies) if live is not None else "",
+        rights=rights,
+        rights_unread=rights_unread,
+        token_cut=token_cut,
+        doings=doings,
+        doings_unread=doings_unread,
+        legacy=legacy,
+        legacy_unread=legacy_unread,
     )
 
 

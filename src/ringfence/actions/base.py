@@ -38,8 +38,8 @@ class Settings:
     """What every action is made with; each reads what concerns it.
 
     ``fence`` is the incident's opaque label value. ``serving_floor`` is the number of ready endpoints that each Service
-    keeps at least. The waits are how long ``verify`` watches for an end that others bring about. ``now`` gives the time
-    of a restart.
+    keeps at least. The waits are how long ``verify`` watches for an end that others bring about. ``share_account``:
+    other pods of a suspect's account may lose its rights, too. ``now`` gives the time of a restart.
     """
 
     fence: str
@@ -48,6 +48,7 @@ class Settings:
     rollout_wait_seconds: float = 120.0
     shape: Shape = "auto"
     accept_same_image: bool = False
+    share_account: bool = False
     now: Callable[[], datetime] = utc_now
 
 

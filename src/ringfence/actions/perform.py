@@ -15,9 +15,29 @@ from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, 
 from ringfence.model.plan import Change, Verb
 from ringfence.platform.kubernetes.answers import malformed
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.resources import NETWORK_POLICY, resource_of
+from ringfence.platform.kubernetes.resources import (
+    CLUSTER_ROLE_BINDING,
+    NETWORK_POLICY,
+    ROLE_BINDING,
+    VALIDATING_ADMISSION_POLICY,
+    VALIDATING_ADMISSION_POLICY_BINDING,
+    resource_of,
+)
 
 _EMPTY: tuple[Any, ...] = (None, {}, [])
+
+_ENVELOPE = ("apiVersion", "kind", "metadata", "status")
+_EXACT = frozenset(
+    resource.kind
+    for resource in (
+        NETWORK_POLICY,
+        ROLE_BINDING,
+        CLUSTER_ROLE_BINDING,
+        VALIDATING_ADMISSION_POLICY,
+        VALIDATING_ADMISSION_POLICY_BINDING,
+    )
+)
+"""Kinds of which one with more in it than was wanted is another: a rule more opens, a condition more weakens."""
 
 NOT_APPLIED = "not-applied"
 """The problem of a change whose answer was lost and that live state does not show."""
@@ -212,12 +232,17 @@ def _live(cluster: Cluster, change: Change) -> Json | None:
 
 def _made(change: Change, live: Json) -> bool:
     """Whether ``live`` is the object that was to be created. A pod gets defaults, volumes and tolerations by admission;
-    a policy does not, and one with more in it than was wanted is another."""
-    if change.ref.kind == NETWORK_POLICY.kind:
-        return _same(change.body.get("spec"), live.get("spec"))
+    a policy or a binding does not."""
     meta = change.body.get("metadata") or {}
+    if change.ref.kind in _EXACT:
+        return same(content(change.body), content(live))
     identity = {name: meta[name] for name in ("labels", "annotations") if name in meta}
-    return _within(identity, live.get("metadata")) and _within(change.body.get("spec"), live.get("spec"))
+    return _within(identity, live.get("metadata")) and _within(content(change.body), live)
+
+
+def content(obj: Json) -> Json:
+    """What an object says beside its envelope: a policy's spec, a binding's role and subjects."""
+    return {name: value for name, value in obj.items() if name not in _ENVELOPE}
 
 
 def _within(wanted: Any, live: Any) -> bool:
@@ -229,13 +254,13 @@ def _within(wanted: Any, live: Any) -> bool:
     return bool(wanted == live) or (wanted in _EMPTY and live in _EMPTY)
 
 
-def _same(wanted: Any, live: Any) -> bool:
+def same(wanted: Any, live: Any) -> bool:
     """Whether live is what was wanted, but for members that are empty, which the server may write or leave out.
 
     More than was wanted is not the same: a deny-all with one rule more is none. (The server adds no default to it.)
     """
     if isinstance(wanted, dict) and isinstance(live, dict):
-        return all(_same(wanted.get(key), live.get(key)) for key in wanted.keys() | live.keys())
+        return all(same(wanted.get(key), live.get(key)) for key in wanted.keys() | live.keys())
     return bool(wanted == live) or (wanted in _EMPTY and live in _EMPTY)
 
 

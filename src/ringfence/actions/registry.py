@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.actions.base import Action
+from ringfence.actions.identity import CutIdentity
 from ringfence.actions.network import Quarantine
 from ringfence.actions.node import Cordon
 from ringfence.actions.pod import Delete
+from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.restart import RestartClean
 from ringfence.actions.scale import ScaleToZero
+from ringfence.actions.tokens import DeleteTokens
+from ringfence.actions.unbind import Unbind
 
 ACTIONS: dict[str, type[Action[Any]]] = {
+    "identity.cut": CutIdentity,
+    "identity.delete_tokens": DeleteTokens,
+    "identity.recreate_account": RecreateAccount,
+    "identity.unbind": Unbind,
     "network.quarantine": Quarantine,
     "node.cordon": Cordon,
     "pod.delete": Delete,

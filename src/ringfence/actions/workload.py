@@ -56,18 +56,24 @@ def references(cluster_id: str, pods: Iterable[Json]) -> tuple[ObjectRef, ...]:
 
 def put_back_by(around: Workload) -> tuple[str, ...]:
     """Who may set the workload back to what it was, each in one sentence."""
-    meta = around.obj["metadata"]
     found = []
     if (owner := controller_of(around.obj)) is not None:
         words = f"{printable(str(owner['kind']))} {printable(str(owner['name']))}"
         found.append(f"its controller, {words}, may put it back")
-    if _TRACKING_ANNOTATION in (meta.get("annotations") or {}) or TRACKING_LABELS & labels_of(around.obj).keys():
-        found.append("Argo CD may put it back, if it tracks it by what it carries and syncs by itself")
-    if any(key in labels_of(around.obj) for key in _FLUX):
-        found.append("Flux applies it from Git and puts it back, unless it is suspended")
+    found += put_back(around.obj)
     for scaled in around.scaled_objects:
         name = printable(scaled["metadata"]["name"])
         found.append(f"KEDA's ScaledObject {name} scales it up again, unless it is paused at 0 replicas")
+    return tuple(found)
+
+
+def put_back(obj: Json) -> tuple[str, ...]:
+    """Which GitOps tools would put an object back, by the marks that they leave on it, each in one sentence."""
+    found = []
+    if _TRACKING_ANNOTATION in (obj["metadata"].get("annotations") or {}) or TRACKING_LABELS & labels_of(obj).keys():
+        found.append("Argo CD may put it back, if it tracks it by what it carries and syncs by itself")
+    if any(key in labels_of(obj) for key in _FLUX):
+        found.append("Flux applies it from Git and puts it back, unless it is suspended")
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ from ringfence.cli.output import Format, note, say, say_data
 from ringfence.cli.text import clean
 from ringfence.errors import ExitCode
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Refused
+from ringfence.model.outcome import Already, Refused
 from ringfence.model.plan import Plan
 from ringfence.response.preview import Preview
 
@@ -29,10 +29,13 @@ def print_kubectl(previews: Sequence[Preview]) -> ExitCode:
     from ringfence.cli.kubectl import commands
 
     for one in previews:
-        if isinstance(one.plan, Refused):
-            _refused(one.target, one.plan)
-        else:
-            say(commands(one.plan))
+        match one.plan:
+            case Refused():
+                _refused(one.target, one.plan)
+            case Already(reason=reason):
+                note(f"{one.target}: nothing to do: {reason}")
+            case Plan():
+                say(commands(one.plan))
     return _code(previews)
 
 
@@ -43,6 +46,8 @@ def _code(previews: Sequence[Preview]) -> ExitCode:
 def _body(one: Preview) -> dict[str, object]:
     if isinstance(one.plan, Refused):
         return {"target": one.target.to_json(), "refused": one.plan.to_json()}
+    if isinstance(one.plan, Already):
+        return {"target": one.target.to_json(), "already": one.plan.to_json()}
     return {"plan": one.plan.to_json(), "sha256": one.plan.sha256()}
 
 
@@ -50,9 +55,12 @@ def _refused(target: ObjectRef, refused: Refused) -> None:
     note(f"{target}: refused: {refused.reason}", f"  next: {refused.next_step}")
 
 
-def _show(target: ObjectRef, plan: Plan | Refused) -> None:
+def _show(target: ObjectRef, plan: Plan | Already | Refused) -> None:
     if isinstance(plan, Refused):
         _refused(target, plan)
+        return
+    if isinstance(plan, Already):
+        note(f"{target}: nothing to do: {plan.reason}")
         return
     say(clean(f"{plan.action} on {plan.target} (plan {plan.sha256()[:12]}; nothing was changed)"))
     say(clean(f"  {plan.rationale}"))

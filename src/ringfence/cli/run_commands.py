@@ -1,4 +1,4 @@
-"""The commands that run a playbook: contain, respond, eradicate, release."""
+"""The commands that run a playbook: contain, respond, cut-identity, eradicate, release."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LeaseFor = Annotated[str | None, typer.Option("--lease", metavar="8h", help="How
 
 def register(app: typer.Typer) -> None:
     """Add the commands, in the order in which ``--help`` shows them."""
-    for command in (contain, respond, eradicate, release):
+    for command in (contain, respond, cut_identity, eradicate, release):
         app.command()(command)
 
 
@@ -126,6 +126,51 @@ def respond(
     with conducting_here(settings) as (connection, conductor):
         found = _found(connection, targets, namespace, image, siblings, playbook=playbook)
         result = verbs.respond(connection, conductor, playbook, found, wish)
+        view = view_of(connection, result)
+    finish(view, result, out)
+
+
+def cut_identity(
+    incident: IncidentId,
+    bindings: Annotated[
+        bool, typer.Option("--bindings", help="Take the account's rights although other pods use it.")
+    ] = False,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Delete the account and create it anew: all its tokens die.")
+    ] = False,
+    legacy_tokens: Annotated[
+        bool, typer.Option("--legacy-tokens", help="Delete the Secrets that hold tokens of the account.")
+    ] = False,
+    break_glass: Annotated[
+        str | None,
+        typer.Option("--break-glass", metavar="REASON", help="With one of these: without a seal; heads the report."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plans; change nothing, store nothing.")] = False,
+    out: Output = Format.TEXT,
+    config: ConfigFile = None,
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+) -> None:
+    """Refuse what the pods' Kubernetes tokens write; take their account's rights, when nobody else uses it."""
+    from ringfence import app as wiring
+    from ringfence.response import verbs
+
+    if sum((bindings, recreate, legacy_tokens)) > 1:
+        raise typer.BadParameter("one after the other", param_hint="--bindings, --recreate, --legacy-tokens")
+    if break_glass is not None and not ((recreate or legacy_tokens) and break_glass.strip()):
+        raise typer.BadParameter("give a reason, with --recreate or --legacy-tokens", param_hint="--break-glass")
+    settings = configuration(config, kubeconfig, context)
+    act, main = verbs.cut_identity, verbs.CUT_IDENTITY
+    if recreate:
+        act, main = verbs.recreate_account, verbs.RECREATE
+    elif legacy_tokens:
+        act, main = verbs.delete_tokens, verbs.DELETE_TOKENS
+    if dry_run:
+        _plan_identity(settings, incident, verbs.MAIN[main], bindings=bindings, out=out)
+    with conducting_here(settings) as (connection, conductor):
+        here = wiring.incident_here(connection, incident)
+        wish = _wish("", bindings=bindings, break_glass=(break_glass or "").strip())
+        result = act(connection, conductor, here, wish)
         view = view_of(connection, result)
     finish(view, result, out)
 
@@ -206,6 +251,7 @@ def _wish(
     lease: str | None = None,
     break_glass: str = "",
     same_image: bool = False,
+    bindings: bool = False,
 ) -> Wish:
     from ringfence.cli.durations import minutes_of
     from ringfence.response.verbs import Wish
@@ -224,6 +270,7 @@ def _wish(
         lease_minutes=minutes,
         break_glass=break_glass,
         accept_same_image=same_image,
+        bindings=bindings,
     )
 
 
@@ -248,4 +295,15 @@ def _plan(
         planned = preview(connection, found, shape=shape)
     if print_kubectl:
         raise typer.Exit(int(plans.print_kubectl(planned)))
+    raise typer.Exit(int(plans.show(planned, out)))
+
+
+def _plan_identity(settings: Config, incident: str, actions: tuple[str, ...], *, bindings: bool, out: Format) -> None:
+    from ringfence import app as wiring
+    from ringfence.cli import plans
+    from ringfence.response.preview import preview_identity
+
+    with wiring.connected(settings) as connection:
+        here = wiring.incident_here(connection, incident)
+        planned = preview_identity(connection, here, actions, bindings=bindings)
     raise typer.Exit(int(plans.show(planned, out)))

@@ -145,12 +145,14 @@ def _evidence(view: View) -> str:
         return f"NOT SEALED: {view.evidence_problem}"
     if not view.seals:
         return "nothing sealed"
-    seal = view.seals[-1]
+    pods = {ref.uid for ref in view.targets if ref.kind == "Pod"}
+    # An account that was recreated has a seal as well; the screen speaks of the pods.
+    of_pods = [one for one in view.seals if one.subject_uid in pods] or list(view.seals)
+    seal = of_pods[-1]
     words = [f"{plural(seal.collected, 'item')} sealed"]
-    pods = sum(1 for ref in view.targets if ref.kind == "Pod")
-    if pods > 1:
-        newest = {one.subject_uid: one for one in view.seals}
-        words = [f"{len(newest)} of {pods} pods sealed, {sum(one.collected for one in newest.values())} items"]
+    if len(pods) > 1:
+        newest = {one.subject_uid: one for one in of_pods}
+        words = [f"{len(newest)} of {len(pods)} pods sealed, {sum(one.collected for one in newest.values())} items"]
         seal = next((one for one in newest.values() if not one.complete), seal)
     if not seal.complete:
         words.append(f"INCOMPLETE: {seal.why_incomplete}")

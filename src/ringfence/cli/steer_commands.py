@@ -99,7 +99,7 @@ def undo(
 ) -> None:
     """Take one step back from what was saved before it, where that is safe; else say what to use instead."""
     from ringfence import app as wiring
-    from ringfence.model.outcome import describe
+    from ringfence.model.outcome import describe, next_step_of
     from ringfence.response import steps
     from ringfence.response.undo import undo_step
 
@@ -108,6 +108,8 @@ def undo(
         undone = undo_step(connection, here, step)
     for name, outcome in undone:
         say(f"{clean(name)}: {clean(describe(outcome))}")
+        if hint := next_step_of(outcome):
+            say(f"  next: {clean(hint, longest=None)}")  # it may hand out a manifest
     output.stop(ExitCode.OK if all(steps.is_done(outcome) for _, outcome in undone) else ExitCode.REFUSED)
 
 

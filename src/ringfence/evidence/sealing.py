@@ -35,6 +35,10 @@ _TOOL = manifest.Tool(name="ringfence", version=__version__)
 _ABSENT_IS_ENOUGH = "/previous"
 
 
+OBJECT = "object"
+"""The id of the one item that preserves an object which is no pod."""
+
+
 def shortfall(items: Iterable[EvidenceItem]) -> tuple[str, ...]:
     """What keeps the evidence gate shut: required items that were not collected, each with its reason (pure)."""
     found = tuple(items)
@@ -45,6 +49,8 @@ def shortfall(items: Iterable[EvidenceItem]) -> tuple[str, ...]:
         and item.result is not Collected.COLLECTED
         and not (item.result is Collected.ABSENT and item.id.endswith(_ABSENT_IS_ENOUGH))
     ]
+    if any(item.id == OBJECT and item.required for item in found):
+        return tuple(lacking)  # what is preserved is no pod: it is all in its object
     if not any(item.id == "pod" for item in found):
         lacking.insert(0, "pod: not asked for")
     if not any(item.id.startswith("logs/") for item in found):

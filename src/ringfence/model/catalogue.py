@@ -90,6 +90,12 @@ CATALOGUE: dict[str, StepType] = {
         StepType("workload.scale_to_zero", "stop every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("workload.restart_clean", "replace every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("node.cordon", "let no new pod onto a node", Scope.EACH_NODE),
+        StepType("identity.cut", "refuse what a pod's Kubernetes tokens write", Scope.EACH_POD),
+        StepType("identity.unbind", "take the rights of a pod's service account", Scope.EACH_POD),
+        StepType(
+            "identity.recreate_account", "make all tokens of an account worthless", Scope.EACH_POD, destructive=True
+        ),
+        StepType("identity.delete_tokens", "delete an account's tokens in Secrets", Scope.EACH_POD, destructive=True),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

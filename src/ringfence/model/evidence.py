@@ -64,7 +64,9 @@ class EvidenceItem(Noun):
 
 
 class Seal(Noun):
-    """A written bundle. ``subject_uid`` is the pod it preserves; ``complete`` that the evidence gate may open on it.
+    """A written bundle. ``subject_uid`` is the object it preserves, a pod mostly.
+
+    ``complete``: the evidence gate may open on it.
 
     ``acquired_at`` is when the last item that the gate asks for was taken (None: not known): after a crash that can be
     long before ``sealed_at``, and the evidence is as old as that.

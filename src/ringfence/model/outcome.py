@@ -10,7 +10,7 @@ Match it exhaustively and end with ``assert_never``::
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, assert_never
 
 from pydantic import Field
 
@@ -105,3 +105,16 @@ def describe(outcome: Outcome) -> str:
             return f"failed: {problem}"
         case Unknown(problem=problem):
             return f"unknown, the write may have happened: {problem}"
+
+
+def next_step_of(outcome: Outcome) -> str:
+    """What an outcome that is not done says to do."""
+    match outcome:
+        case Refused(next_step=next_step):
+            return next_step
+        case Failed(problem=problem) | Unknown(problem=problem):
+            return problem.next_step
+        case Skipped() | Applied() | Already():
+            return ""
+        case _:
+            assert_never(outcome)

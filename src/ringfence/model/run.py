@@ -33,7 +33,7 @@ class RunOrder(Noun):
 
     ``phases`` are the playbook's phases to run, in its order. ``decided``: the command itself was the decision for the
     first of them. ``break_glass`` is the reason for destroying without a fresh seal, empty when the gate holds.
-    ``canary`` tries the fence with a throw-away pod.
+    ``canary`` tries the fence with a throw-away pod. ``bindings`` takes an account's rights although others use it.
     """
 
     phases: tuple[str, ...]
@@ -43,6 +43,7 @@ class RunOrder(Noun):
     canary: bool = False
     shape: str = "auto"
     accept_same_image: bool = False
+    bindings: bool = False
     command: str = ""
 
 

@@ -19,6 +19,7 @@ from ringfence.playbooks import cel
 from ringfence.playbooks.errors import CelError, Mistake, PlaybookError
 
 CUT = "network.quarantine"
+CUT_IDENTITY = "identity.cut"
 SEAL = "evidence.seal"
 MOVE = "incident.move"
 _OUTCOMES = ("applied", "already", "skipped", "refused", "failed", "unknown")
@@ -100,14 +101,19 @@ def _cut_before_destroying(playbook: Playbook) -> Iterator[Finding]:
         if (
             step.kind.destructive
             and step.phase is not Phase.RECOVERING
-            and not any(_surely(one, CUT, step) for one in playbook.steps[:place])
+            and not any(_surely(one, _cut_of(step), step) for one in playbook.steps[:place])
         ):
             yield _error(
                 "cut-first",
                 step,
                 f"{step.action} destroys while nothing is cut: the attacker sees it coming",
-                f"put {CUT} before it, with no `when` or the same",
+                f"put {_cut_of(step)} before it, with no `when` or the same",
             )
+
+
+def _cut_of(step: Step) -> str:
+    """What has to be cut before the step destroys: an identity is cut by itself."""
+    return CUT_IDENTITY if step.action.startswith("identity.") else CUT
 
 
 def _cut_waits_for_nobody(playbook: Playbook) -> Iterator[Finding]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from ringfence.errors import PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.errors import NotFound, PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.evidence.acquire import What
 from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
+from ringfence.evidence.sealing import OBJECT
 from ringfence.model.base import Json
-from ringfence.model.evidence import Seal
+from ringfence.model.evidence import Collected, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.client import Cluster, parse
+from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.platform.kubernetes.surroundings import (
     Siblings,
     Surroundings,
@@ -75,6 +81,45 @@ def recapture(context: Context, incident: Incident, target: ObjectRef, *, key: s
     logs = LogCapture(context.acquirer(incident), pod, context.logs_pool)
     around = read_surroundings(context.cluster, context.cluster_id, found or pod, reading, context.pool)
     return collect_and_seal(context, incident, target, around, logs, key=key, found=found)
+
+
+def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: str) -> Seal:
+    """Seal the state of an object that is no pod, before it dies. Raises VaultError, StoreError.
+
+    One that is another by now, or cannot be read, leaves the seal incomplete, and the evidence gate shut.
+    """
+    left = context.sealer().resume(incident, ref, actor=context.actor, key=key)
+    if left is not None:
+        return left
+    acquirer = context.acquirer(incident)
+    resource = resource_of(ref)
+    what = What(OBJECT, ref.kind, resource.path(ref.namespace, ref.name), "get", volatility=6, required=True)
+
+    if resource.metadata_only:
+        started = datetime.now(UTC)
+        bare = replace(what, method="get; computed: of the metadata, contents are never read")
+        try:
+            live = context.cluster.get(resource, ref.namespace, ref.name)
+        except PlatformError as error:
+            item = acquirer.missing(what, Collected.FAILED, str(error))
+        else:
+            same = live["metadata"].get("uid") == ref.uid
+            item = (
+                acquirer.derived(bare, json.dumps(live, sort_keys=True).encode(), started)
+                if same
+                else acquirer.missing(what, Collected.FAILED, "it is another object by now")
+            )
+        return context.sealer().seal(incident, ref, [item], actor=context.actor, key=key)
+
+    def fetch() -> Iterator[bytes]:
+        raw = context.cluster.get_bytes(resource, ref.namespace, ref.name)
+        if parse(raw, "get", ref.name)["metadata"]["uid"] != ref.uid:
+            raise NotFound(
+                f"{ref} is another object by now", system="kubernetes", verb="get", target=str(ref), why=ref.uid
+            )
+        yield raw
+
+    return context.sealer().seal(incident, ref, [acquirer.read(what, fetch)], actor=context.actor, key=key)
 
 
 def recapture_all(context: Context, incident: Incident) -> Iterator[tuple[ObjectRef, Seal | RingfenceError]]:

@@ -29,7 +29,8 @@ class Policy:
     asked. ``hourly_pods``: the same over all incidents of an hour, of which ``critical_reserve`` (0..1) is kept for
     critical ones.
     ``lease_minutes``: how long a cut stands before somebody is asked to look again. ``audit_log``: the API server's
-    audit log, where it can be read: the second witness of requests whose answer was lost.
+    audit log, where it can be read: the second witness of requests whose answer was lost. ``legacy_tokens``: Secrets
+    may be listed, their metadata alone, to find an account's tokens in them.
     """
 
     serving_floor: int
@@ -48,6 +49,7 @@ class Policy:
     canary: Options | None = None
     canary_always: bool = False
     audit_log: Path | None = None
+    legacy_tokens: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import PlatformError, StoreError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import parse_params
@@ -162,9 +163,15 @@ def _disabled(scene: Scene) -> Answer | None:
     action = scene.step.action
     if action not in scene.context.policy.disabled:
         return None
-    refused = Refused(reason=f"the action {action} is not enabled", next_step="actions.enabled in the configuration")
+    refused = Refused(reason=f"the action {action} is not enabled", next_step=_enabling(action))
     steps.refuse(scene.context, scene.incident, scene.label, action, "enabled", refused.reason)
     return finished(scene, action, refused)
+
+
+def _enabling(action: str) -> str:
+    if action == DeleteTokens.name:
+        return "identity.legacy_tokens in the configuration, and the right to list Secrets: ringfence rbac"
+    return "actions.enabled in the configuration"
 
 
 def _staged(scene: Scene) -> Answer:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ringfence.access import facts as access_facts
-from ringfence.access.facts import Facts, Serving
+from ringfence.access.facts import Facts, Serving, TokenCut
 from ringfence.access.group import together
 from ringfence.access.statement import rows as compute
-from ringfence.errors import PlatformError, TargetError
+from ringfence.actions.unbind import Unbind
+from ringfence.errors import PlatformError, RingfenceError, TargetError
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
+from ringfence.model.plan import Verb
 from ringfence.model.timeline import CanaryReported, Event
+from ringfence.platform.kubernetes import token_policy
+from ringfence.platform.kubernetes.audit_log import Doings, done_by
+from ringfence.platform.kubernetes.pods import service_account
+from ringfence.platform.kubernetes.rbac import grants
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import token_canary
+from ringfence.response import policy_canary, steps, token_canary
 from ringfence.response.context import Context, now
 from ringfence.store import access, incidents, journal, targets, timeline
 
@@ -64,6 +72,7 @@ def retest(context: Context, incident: Incident) -> Statement:
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
         events = [entry.event for entry in timeline.read(session, incident.id)]
+        records = journal.of_incident(session, incident.id)
     found = [(ref, suspect(context, incident, ref)) for ref in pods]
     known = [(ref, pod) for ref, pod in found if pod is not None]
     if not known or len(known) < len(found):
@@ -74,12 +83,15 @@ def retest(context: Context, incident: Incident) -> Statement:
             f"as it was found it is not known: {', '.join(missing)}" if missing else "the incident is about no pod",
         )
     view = Snapshot(context.cluster)
+    done = _doings(context, [pod for _, pod in known])
     try:
         if len(known) == 1:
-            gathered = [_facts(context, incident, view, events, *known[0])]
+            gathered = [_facts(context, incident, view, events, records, done, *known[0])]
         else:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retest") as pool:
-                gathered = list(pool.map(lambda one: _facts(context, incident, view, events, *one), known))
+                gathered = list(
+                    pool.map(lambda one: _facts(context, incident, view, events, records, done, *one), known)
+                )
     except PlatformError as error:
         return stored(context, incident, str(error))
     facts = _without_each_other(gathered, known)
@@ -133,8 +145,16 @@ def suspect(context: Context, incident: Incident, target: ObjectRef) -> Json | N
 
 
 def _facts(
-    context: Context, incident: Incident, view: Snapshot, events: Sequence[Event], target: ObjectRef, pod: Json
+    context: Context,
+    incident: Incident,
+    view: Snapshot,
+    events: Sequence[Event],
+    records: Sequence[ChangeRecord],
+    done: Mapping[str, Doings | str],
+    target: ObjectRef,
+    pod: Json,
 ) -> Facts:
+    did = done.get(_user(pod), "")
     return access_facts.gather(
         view,
         pod,
@@ -149,7 +169,57 @@ def _facts(
             ),
             None,
         ),
+        fence=incident.fence,
+        look_for_legacy=context.policy.legacy_tokens,
+        token_cut=_token_cut(incident, events, records, target, pod),
+        doings=did if isinstance(did, Doings) else None,
+        doings_unread=did if isinstance(did, str) else "",
         pool=context.pool,
+    )
+
+
+def _doings(context: Context, pods: Sequence[Json]) -> dict[str, Doings | str]:
+    """What each pod's account did since its oldest pod started, by the audit log if there is one; or why not known."""
+    log = context.policy.audit_log
+    found: dict[str, Doings | str] = {}
+    for user in dict.fromkeys(map(_user, pods)) if log is not None else ():
+        started = min(
+            datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in pods if _user(pod) == user
+        )
+        try:
+            assert log is not None
+            found[user] = done_by([log], user, started)
+        except RingfenceError as error:
+            found[user] = str(error)
+    return found
+
+
+def _user(pod: Json) -> str:
+    return f"system:serviceaccount:{pod['metadata']['namespace']}:{service_account(pod)}"
+
+
+def _token_cut(
+    incident: Incident, events: Sequence[Event], records: Sequence[ChangeRecord], target: ObjectRef, pod: Json
+) -> TokenCut:
+    """What the journal says of the pod's identity; what holds now is read from the cluster."""
+    standing = [
+        record
+        for record in records
+        if not record.undone and record.outcome is not None and steps.is_done(record.outcome)
+    ]
+    policy = token_policy.policy_name(incident.fence, target.uid)
+    namespace, account = pod["metadata"]["namespace"], service_account(pod)
+    return TokenCut(
+        policy=policy
+        if any(record.change.ref.name == policy and record.change.verb is Verb.CREATE for record in standing)
+        else "",
+        writes_refused=policy_canary.was_refused(events, target, policy_canary.WRITE),
+        unbound=any(
+            record.action == Unbind.name and grants(namespace, account, [record.change.prior])
+            for record in standing
+            if record.change.prior is not None
+        ),
+        reads_refused=policy_canary.was_refused(events, target, policy_canary.READ),
     )
 
 

@@ -7,12 +7,22 @@ is the eradicating phase of the playbook that the incident froze; typing it is t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
 from ringfence.errors import TargetError
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Determination, Incident
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown, describe
+from ringfence.model.outcome import (
+    Already,
+    Applied,
+    Failed,
+    Outcome,
+    Problem,
+    Refused,
+    Skipped,
+    Unknown,
+    describe,
+    next_step_of,
+)
 from ringfence.model.playbook import Phase, Playbook
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run, RunOrder, RunState, StepRun
@@ -27,7 +37,11 @@ from ringfence.store import evidence, incidents, runs
 
 COMPROMISED = "compromised-workload"
 RELEASE = "release"
-CANARY = "network.canary"
+CUT_IDENTITY = "cut-identity"
+RECREATE = "recreate-account"
+DELETE_TOKENS = "delete-tokens"
+_WHEN_ASKED = ("network.canary", "identity.unbind")
+"""Steps that are done only when the command asks for them, or when nobody else feels them."""
 ALL = tuple(phase.value for phase in Phase)
 
 
@@ -65,6 +79,7 @@ class Wish:
     canary: bool = False
     shape: str = "auto"
     accept_same_image: bool = False
+    bindings: bool = False
     lease_minutes: int | None = None
 
 
@@ -126,6 +141,29 @@ def release(context: Context, conductor: Conductor, incident: Incident, wish: Wi
     return _result(context, "release", True, conductor.conduct(run.id))
 
 
+def cut_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Cut the Kubernetes identity of the incident's pods, the mildest way first. Raises as ``eradicate``."""
+    content, source = find(CUT_IDENTITY)
+    run = orders.follow_up(context, incident, content, source, _how(wish, ALL, decided=True))
+    return _result(context, CUT_IDENTITY, True, conductor.conduct(run.id))
+
+
+def recreate_account(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Recreate the accounts of the incident's pods: the person who types it has decided. Raises as ``eradicate``."""
+    return _destroy_identity(context, conductor, incident, wish, RECREATE)
+
+
+def delete_tokens(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """Delete the tokens in Secrets of the accounts of the incident's pods. Raises as ``eradicate``."""
+    return _destroy_identity(context, conductor, incident, wish, DELETE_TOKENS)
+
+
+def _destroy_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish, playbook: str) -> Result:
+    content, source = find(playbook)
+    run = orders.follow_up(context, incident, content, source, _how(wish, (Phase.ERADICATING.value,), decided=True))
+    return _result(context, playbook, True, conductor.conduct(run.id))
+
+
 def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[Result, ...]:
     """See every run of the incident that is not over to its next end. Raises TargetError when there is none."""
     left = orders.resumable(context, incident)
@@ -157,21 +195,26 @@ def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
         canary=wish.canary,
         shape=wish.shape,
         accept_same_image=wish.accept_same_image,
+        bindings=wish.bindings,
         command=wish.command,
     )
 
 
-_MAIN = {
+MAIN: dict[str, tuple[str, ...]] = {
     "contain": ("network.quarantine",),
     "eradicate": ("pod.delete",),
     "release": ("pod.release",),
+    RECREATE: ("identity.recreate_account",),
+    DELETE_TOKENS: ("identity.delete_tokens",),
+    CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     "respond": (),
 }
+"""The actions that a verb answers for; none: all of its playbook."""
 
 
 def _verb_of(run: Run) -> str:
-    if run.playbook == RELEASE:
-        return "release"
+    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE, DELETE_TOKENS):
+        return run.playbook
     if run.order.phases == (Phase.CONTAINING.value,):
         return "contain"
     if run.order.phases == (Phase.ERADICATING.value,):
@@ -187,7 +230,7 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         seals = tuple(seal for seal in evidence.seals(session, run.incident) if seal.sealed_at >= run.created_at)
     known = {step.action for step in playbook.steps}
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
-    main = known & set(_MAIN[verb]) or known
+    main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
     return Result(
         verb=verb,
@@ -222,7 +265,7 @@ def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
     if len(steps) == 1 or len(undone) == len(steps):
         return undone[0].outcome
     words = "; ".join(dict.fromkeys(describe(step.outcome) for step in undone))
-    hints = (_next_of(step.outcome) for step in undone)
+    hints = (next_step_of(step.outcome) for step in undone)
     problem = Problem(
         code="partly",
         what=f"{len(undone)} of {len(steps)} were not done",
@@ -230,19 +273,6 @@ def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
         next_step=next((hint for hint in hints if hint), ""),
     )
     return Failed(problem=problem)
-
-
-def _next_of(outcome: Outcome) -> str:
-    """What an outcome that is not done says to do."""
-    match outcome:
-        case Refused(next_step=next_step):
-            return next_step
-        case Failed(problem=problem) | Unknown(problem=problem):
-            return problem.next_step
-        case Skipped() | Applied() | Already():
-            return ""
-        case _:
-            assert_never(outcome)
 
 
 def _failed(why: str) -> Failed:
@@ -258,11 +288,11 @@ def _problem(outcome: Outcome) -> str:
 
 
 def _left_out(step: StepRun, playbook: Playbook) -> bool:
-    """Whether a step was left out on purpose: by its own condition, or a canary that nobody asked for.
+    """Whether a step was left out on purpose: by its own condition, or because nobody asked for it.
 
     Any other skip (a pod that is gone cannot be cut) is part of the verb's outcome, and never a success.
     """
-    on_purpose = step.action == CANARY or playbook.step(step.step).when is not None
+    on_purpose = step.action in _WHEN_ASKED or playbook.step(step.step).when is not None
     return on_purpose and isinstance(step.outcome, Skipped)
 
 

@@ -18,6 +18,7 @@ import httpx2
 
 from ringfence.errors import Unanswered
 from ringfence.model.base import Json
+from ringfence.platform.kubernetes.resources import Resource
 
 MAX_BYTES = 256 << 20
 """Default for the most bytes that one answer, or one collection with all its pages, may bring into memory."""
@@ -241,3 +242,26 @@ def _is_object(value: Json) -> bool:
         and all(isinstance(text, str) for text in (texts or {}).values())
         for name in ("labels", "annotations")
     )
+
+
+_BARE = (
+    *("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"),
+    *("finalizers", "labels"),
+)
+_BARE_ANNOTATIONS = ("kubernetes.io/service-account.", "argocd.argoproj.io/")
+
+
+def bare(obj: Json, resource: Resource) -> Json:
+    """An object of which nothing but metadata may be kept, whatever was sent: an annotation may hold all of it."""
+    meta = obj.get("metadata") or {}
+    kept = {name: meta[name] for name in _BARE if name in meta}
+    noted = meta.get("annotations") or {}
+    kept["annotations"] = {name: value for name, value in noted.items() if name.startswith(_BARE_ANNOTATIONS)}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": kept}
+
+
+def accepted(resource: Resource, kind: str = "") -> str:
+    """The Accept header: of some kinds the metadata is asked for, and nothing else. ``kind``: List for a collection."""
+    if not resource.metadata_only:
+        return "application/json"
+    return f"application/json;as=PartialObjectMetadata{kind};g=meta.k8s.io;v=v1"

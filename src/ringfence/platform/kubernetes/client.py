@@ -117,12 +117,14 @@ class Cluster:
     # --- reads -------------------------------------------------------------------
     def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Json:
         """One object. Raises NotFound, Denied, NotSent, Unanswered."""
-        return parse(self.get_bytes(resource, namespace, name, subresource=subresource), "get", name)
+        found = parse(self.get_bytes(resource, namespace, name, subresource=subresource), "get", name)
+        return answers.bare(found, resource) if resource.metadata_only else found
 
     def get_bytes(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> bytes:
         """One object, the bytes as the server sent them."""
         path = resource.path(namespace, name, subresource)
-        return self._send("GET", path, verb="get", target=_words(resource, namespace, name)).content
+        target, accept = _words(resource, namespace, name), answers.accepted(resource)
+        return self._send("GET", path, verb="get", target=target, accept=accept).content
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """One object, or None when the server says that it does not exist."""
@@ -136,9 +138,10 @@ class Cluster:
         found: list[Json] = []
         for page in self.pages(resource, namespace, labels=labels, fields=fields):
             body = parse(page, "list", resource.plural)
-            found += [
+            items = [
                 {**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in body.get("items") or ()
             ]
+            found += [answers.bare(item, resource) for item in items] if resource.metadata_only else items
         return tuple(found)
 
     def pages(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[bytes]:
@@ -149,10 +152,12 @@ class Cluster:
         if fields:
             query["fieldSelector"] = fields
         target = _words(resource, namespace)
-        room = self._max_answer_bytes
+        room, accept = self._max_answer_bytes, answers.accepted(resource, "List")
         while True:
             try:
-                answer = self._send("GET", resource.path(namespace), verb="list", target=target, query=query)
+                answer = self._send(
+                    "GET", resource.path(namespace), verb="list", target=target, query=query, accept=accept
+                )
             except NotFound as error:
                 if error.status != 410:
                     raise
@@ -331,9 +336,10 @@ class Cluster:
         content: bytes | None = None,
         content_type: str = "",
         audit_id: str = "",
+        accept: str = "application/json",
     ) -> httpx2.Response:
         failures.refuse_unaskable(path, verb=verb, target=target)
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         if content_type:
             headers["Content-Type"] = content_type
         if audit_id:

@@ -28,19 +28,12 @@ def grants(namespace: str, account: str, bindings: Iterable[Json]) -> tuple[Gran
     A RoleBinding's rights hold in its own namespace only, whichever role it names.
     """
     groups = {"system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"}
-    user = f"system:serviceaccount:{namespace}:{account}"
     found: list[Grant] = []
     for binding in bindings:
         meta, role = binding["metadata"], binding.get("roleRef") or {}
         for subject in binding.get("subjects") or ():
             kind, name = subject.get("kind"), subject.get("name")
-            # A ServiceAccount subject of a RoleBinding may leave its namespace out: then it means the binding's.
-            where = subject.get("namespace") or meta.get("namespace", "")
-            if (
-                (kind == "ServiceAccount" and (where, name) == (namespace, account))
-                or (kind == "User" and name == user)
-                or (kind == "Group" and name in groups)
-            ):
+            if names_account(subject, binding, namespace, account) or (kind == "Group" and name in groups):
                 found.append(
                     Grant(
                         kind=str(binding.get("kind", "")),
@@ -52,3 +45,13 @@ def grants(namespace: str, account: str, bindings: Iterable[Json]) -> tuple[Gran
                 )
                 break
     return tuple(found)
+
+
+def names_account(subject: Json, binding: Json, namespace: str, account: str) -> bool:
+    """Whether a binding's subject is the account itself, as a ServiceAccount or by its user name."""
+    kind, name = subject.get("kind"), subject.get("name")
+    # A ServiceAccount subject of a RoleBinding may leave its namespace out: then it means the binding's.
+    where = subject.get("namespace") or binding["metadata"].get("namespace", "")
+    return (kind == "ServiceAccount" and (where, name) == (namespace, account)) or (
+        kind == "User" and name == f"system:serviceaccount:{namespace}:{account}"
+    )

@@ -15,6 +15,8 @@ class Resource(NamedTuple):
     kind: str
     plural: str
     namespaced: bool = True
+    metadata_only: bool = False
+    """Whether nothing but metadata is ever asked for (PartialObjectMetadata)."""
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The URL path of a collection, an object or a subresource; a namespaced kind without one: all namespaces."""
@@ -55,7 +57,20 @@ ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebind
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)
 ROLE = Resource("rbac.authorization.k8s.io/v1", "Role", "roles")
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", False)
+VALIDATING_ADMISSION_POLICY = Resource(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False
+)
+VALIDATING_ADMISSION_POLICY_BINDING = Resource(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
+)
+SECRET = Resource("v1", "Secret", "secrets", metadata_only=True)
+CONFIG_MAP = Resource("v1", "ConfigMap", "configmaps")
+PERSISTENT_VOLUME_CLAIM = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
 SELF_SUBJECT_REVIEW = Resource("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", False)
+SELF_SUBJECT_RULES_REVIEW = Resource(
+    "authorization.k8s.io/v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", False
+)
 SELF_SUBJECT_ACCESS_REVIEW = Resource(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False
 )

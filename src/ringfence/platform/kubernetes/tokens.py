@@ -6,14 +6,18 @@ token stays in memory: never logged, stored or shown. Never dry-run a TokenReque
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ringfence.errors import Denied, Unanswered
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
-from ringfence.platform.kubernetes.resources import SELF_SUBJECT_REVIEW, SERVICE_ACCOUNT
+from ringfence.platform.kubernetes.resources import SECRET, SELF_SUBJECT_REVIEW, SERVICE_ACCOUNT
 
+_LEGACY = "kubernetes.io/service-account-token"
+_NAMES = "kubernetes.io/service-account.name"
 _SHORTEST_SECONDS = 600
 """The least that TokenRequest grants."""
 
@@ -37,6 +41,18 @@ class BoundToken:
                 return False
             raise
         return True
+
+    @contextmanager
+    def as_holder(self, cluster: Cluster) -> Iterator[Cluster]:
+        """The same server as the token's holder, for the length of a block."""
+        with cluster.as_bearer(self._secret) as theirs:
+            yield theirs
+
+
+def legacy_tokens(cluster: Cluster, namespace: str, account: str) -> tuple[Json, ...]:
+    """The Secrets that hold long-lived tokens of an account: their metadata. Raises PlatformError."""
+    found = cluster.list(SECRET, namespace, fields=f"type={_LEGACY}")
+    return tuple(one for one in found if one["metadata"]["annotations"].get(_NAMES) == account)
 
 
 def request_token(cluster: Cluster, pod: Json, audit_id: str) -> BoundToken:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ringfence.actions.canary import Canary, Options
 from ringfence.actions.registry import ACTIONS
+from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import RingfenceError
 from ringfence.evidence.permissions import PERMISSIONS as EVIDENCE
 from ringfence.evidence.vault import Vault
@@ -85,6 +86,7 @@ def _cluster(site: Site, cluster: Cluster, pool: ThreadPoolExecutor) -> Iterator
     wanted = {
         "reading": READING,
         **{name: ACTIONS[name].permissions for name in site.actions},
+        **({DeleteTokens.name: DeleteTokens.secret_rights} if DeleteTokens.name in site.actions else {}),
         **({Canary.name: Canary.permissions} if site.canary is not None else {}),
         "evidence": EVIDENCE,
         "doctor": REHEARSAL,

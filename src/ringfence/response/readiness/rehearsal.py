@@ -37,6 +37,13 @@ _OPERATIONS = {Verb.CREATE: "CREATE", Verb.PATCH: "UPDATE", Verb.DELETE: "DELETE
 _WRITES: dict[str, tuple[tuple[str, ...], tuple[Verb, ...]]] = {
     "network.quarantine": (("Pod", "NetworkPolicy"), (Verb.CREATE, Verb.PATCH, Verb.DELETE)),
     "pod.delete": (("Pod",), (Verb.DELETE,)),
+    "identity.cut": (
+        ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+        (Verb.CREATE, Verb.DELETE),
+    ),
+    "identity.unbind": (("RoleBinding", "ClusterRoleBinding"), (Verb.CREATE, Verb.PATCH, Verb.DELETE)),
+    "identity.recreate_account": (("ServiceAccount",), (Verb.CREATE, Verb.DELETE)),
+    "identity.delete_tokens": (("Secret",), (Verb.DELETE,)),
 }
 """What an exemption must cover: kinds and verbs of an action's writes; the others patch their own target."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from ringfence.response.scene import Answer, Scene
-from ringfence.response.stages import cut, destroy, lift, people, seal
+from ringfence.response.stages import cut, destroy, identity, lift, people, seal
 from ringfence.response.stages.canary import try_fence
 
 Stage = Callable[[Scene], Answer]
@@ -25,5 +25,9 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "workload.scale_to_zero": destroy.act,
         "workload.restart_clean": destroy.act,
         "node.cordon": destroy.act,
+        "identity.cut": identity.cut,
+        "identity.unbind": identity.unbind,
+        "identity.recreate_account": identity.recreate,
+        "identity.delete_tokens": identity.delete_tokens,
     }
 )

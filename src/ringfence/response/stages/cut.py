@@ -43,6 +43,7 @@ def settings(scene: Scene) -> Settings:
         delete_wait_seconds=policy.delete_wait_seconds,
         shape=shape,
         accept_same_image=scene.run.order.accept_same_image,
+        share_account=scene.run.order.bindings,
     )
 
 

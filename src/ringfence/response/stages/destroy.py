@@ -22,7 +22,7 @@ from ringfence.model.run import Ceiling
 from ringfence.model.timeline import GlassBroken
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.response import attempts, consent, gate, guard, steps, token_canary
-from ringfence.response.capture import recapture
+from ringfence.response.capture import recapture, seal_object
 from ringfence.response.context import Context, now
 from ringfence.response.scene import Answer, Ended, Paused, Scene
 from ringfence.response.stages.cut import finished, settings
@@ -119,7 +119,7 @@ def _protected(scene: Scene, plan: Plan) -> Refused | None:
 
 
 def _seal_the_doomed(scene: Scene, plan: Plan) -> None:
-    """Seal the pods that end with a workload and were none of the run's targets: replacements, started meanwhile.
+    """Seal what else ends by the plan: pods of a workload that were none of the run's targets, and what is no pod.
 
     One that cannot be sealed keeps the gate shut, which says why.
     """
@@ -127,11 +127,14 @@ def _seal_the_doomed(scene: Scene, plan: Plan) -> None:
     with context.store.read() as session:
         sealed = {seal.subject_uid for seal in evidence_rows.seals(session, incident.id) if seal.complete}
     known = {target.uid for target in scene.run.targets}
-    doomed = [ref for ref in plan.destroys if ref.kind == POD.kind and ref.uid not in sealed | known]
+    doomed = [ref for ref in plan.destroys if ref.kind != POD.kind or ref.uid not in sealed | known]
 
     def seal(ref: ObjectRef) -> None:
         try:
-            recapture(context, incident, ref, key=f"{scene.label}/{ref.uid}")
+            if ref.kind == POD.kind:
+                recapture(context, incident, ref, key=f"{scene.label}/{ref.uid}")
+            else:
+                seal_object(context, incident, ref, key=f"{scene.label}/{ref.uid}")
         except RingfenceError as error:
             scene.live.say(f"{ref} could not be sealed: {error}")
 
