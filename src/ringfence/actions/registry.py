@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.base import Action
 from ringfence.actions.network import Quarantine
 from ringfence.actions.node import Cordon
@@ -12,6 +13,7 @@ from ringfence.actions.restart import RestartClean
 from ringfence.actions.scale import ScaleToZero
 
 ACTIONS: dict[str, type[Action[Any]]] = {
+    "argocd.suspend_sync": SuspendSync,
     "network.quarantine": Quarantine,
     "node.cordon": Cordon,
     "pod.delete": Delete,

@@ -23,6 +23,8 @@ class Scope(StrEnum):
     EACH_POD = "each-pod"
     EACH_WORKLOAD = "each-workload"
     EACH_NODE = "each-node"
+    EACH_OBJECT = "each-object"
+    """Each pod and each workload that is named."""
     INCIDENT = "incident"
 
 
@@ -38,6 +40,12 @@ class NoParams(Params):
 
 class QuarantineParams(Params):
     """``shape``: out of its controller (``detach``), in place (``fence``), or what fits (``auto``)."""
+
+    shape: Literal["auto", "detach", "fence"] = "auto"
+
+
+class SuspendSyncParams(Params):
+    """``shape``: that of the cut which follows, as it says which policies are changed."""
 
     shape: Literal["auto", "detach", "fence"] = "auto"
 
@@ -79,6 +87,12 @@ class StepType:
 CATALOGUE: dict[str, StepType] = {
     kind.name: kind
     for kind in (
+        StepType(
+            "argocd.suspend_sync",
+            "keep Argo CD from putting back what is changed",
+            Scope.EACH_OBJECT,
+            params=SuspendSyncParams,
+        ),
         StepType("network.quarantine", "cut a pod off the network", Scope.EACH_POD, params=QuarantineParams),
         StepType("evidence.seal", "collect and seal a pod's evidence", Scope.EACH_POD),
         StepType("access.retest", "look again at every way in and out", Scope.INCIDENT),

@@ -13,6 +13,7 @@ Stage = Callable[[Scene], Answer]
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
+        "argocd.suspend_sync": destroy.act,
         "network.quarantine": cut.cut,
         "network.canary": try_fence,
         "evidence.seal": seal.seal,
