@@ -2,10 +2,11 @@
 
 Run before the change. Of a workload it looks at the workload itself; of a pod at the NetworkPolicies that its cut has
 to change. Where none of them is delivered by an Application that syncs by itself, there is nothing to do. Else the
-smallest thing that holds is frozen: ``spec.syncPolicy.automated`` of that Application is taken out. What would put
-*that* back comes first: a parent Application that delivers it (app of apps) is frozen the same way, an ApplicationSet
-is told to leave the sync policy of this one Application alone (``ignoreApplicationDifferences``). The member is taken
-out, never set to ``enabled: false``: a CRD older than Argo CD 3.1 would drop that word and go on syncing.
+smallest thing that holds is frozen: ``spec.syncPolicy.automated`` of that Application is taken out. Who would put
+*that* back is dealt with first. An ApplicationSet is told to leave the sync policy of this one Application alone
+(``ignoreApplicationDifferences``). Below a parent Application that syncs by itself (app of apps), ``enabled: false``
+is added instead, which is no drift from Git, and the parent goes on; a CRD older than Argo CD 3.1 drops that word,
+which the dry run shows: then the parent is frozen first.
 
 What it cannot know: whether somebody syncs by hand meanwhile, and what an Argo CD outside of this cluster does, whose
 Applications are not here; an object of such a one is refused, with the name. Undo puts back exactly what was taken,
@@ -19,11 +20,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import assert_never
 
 from ringfence.actions.base import Action
 from ringfence.actions.fence import DETACH, FENCE_KEY, POD_READS, choose
-from ringfence.actions.freeze import Frozen, freezes, ignoring, without_ignored
+from ringfence.actions.freeze import Freezer, Frozen, freezes, ignoring, without_ignored
 from ringfence.actions.workload import tried
+from ringfence.errors import Invalid
 from ringfence.model.base import Json
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
@@ -40,6 +43,7 @@ from ringfence.platform.kubernetes.surroundings import look_around
 from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, read_object
 
 _AUTOMATED = "/spec/syncPolicy/automated"
+_ENABLED = f"{_AUTOMATED}/enabled"
 _IGNORED = "/spec/ignoreApplicationDifferences"
 _WATCH_SECONDS = 1.0
 _POLL_SECONDS = 0.2
@@ -120,10 +124,12 @@ class SuspendSync(Action[Delivery]):
                 if frozen
                 else f"nothing that is changed for {target} is delivered by Argo CD"
             )
-        wanted = freezes([app for _, app in reverting], around.installation)
-        changes = tuple(self._change(target.cluster, one) for one in wanted)
-        for change in changes:
-            refused = tried(self.cluster, change)
+        freezer = Freezer(around.installation, self._takes_disabled)
+        wanted = freezes([app for _, app in reverting], freezer)
+        changes = _told_apart([self._change(target.cluster, one) for one in wanted])
+        for one, change in zip(wanted, changes, strict=True):
+            # What is disabled was tried for that.
+            refused = tried(self.cluster, change) if one.way != "disable" else None
             if refused is not None:
                 return refused
         return Plan(
@@ -174,7 +180,7 @@ class SuspendSync(Action[Delivery]):
         if not ours:
             return Already(reason=f"{ref} does not have what was added to it")
         if left or "ignoreApplicationDifferences" in (prior.get("spec") or {}):
-            operation = {"op": "replace", "path": _IGNORED, "value": left}
+            operation: Json = {"op": "replace", "path": _IGNORED, "value": left}
         else:
             operation = {"op": "remove", "path": _IGNORED}
         guards = [_same(live), {"op": "test", "path": _IGNORED, "value": live["spec"]["ignoreApplicationDifferences"]}]
@@ -223,35 +229,61 @@ class SuspendSync(Action[Delivery]):
                 return str(ref)
         return ""
 
+    def _takes_disabled(self, application: Json) -> bool:
+        """Whether the server keeps the word: a CRD that does not know it drops it, or refuses the request for it."""
+        change = self._change("", Frozen(application, "disable"))
+        ref = change.ref
+        try:
+            answer = self.cluster.patch(APPLICATION, ref.namespace, ref.name, change.body, dry_run=True)
+        except Invalid:
+            return False
+        return applications.automated(answer) is None
+
     def _change(self, cluster_id: str, one: Frozen) -> Change:
         obj, ref = one.obj, ObjectRef.of(cluster_id, one.obj)
-        if ref.kind == APPLICATION.kind:
-            before = obj["spec"]["syncPolicy"]["automated"]
-            guards = [_same(obj), {"op": "test", "path": _AUTOMATED, "value": before}]
-            body = [*guards, {"op": "remove", "path": _AUTOMATED}]
-            back = [_same(obj), {"op": "add", "path": _AUTOMATED, "value": before}]
-            effect = f"{ref} syncs only when somebody asks for it{one.why}"
-        else:
-            before = obj["spec"].get("ignoreApplicationDifferences")
-            guards = [_same(obj), *([{"op": "test", "path": _IGNORED, "value": before}] if before is not None else [])]
-            body = [*guards, {"op": "add", "path": _IGNORED, "value": ignoring(before, one.application)}]
-            back = [
-                _same(obj),
-                {"op": "remove", "path": _IGNORED}
-                if before is None
-                else {"op": "replace", "path": _IGNORED, "value": before},
-            ]
-            effect = f"{ref} leaves the sync policy of its Application {one.application} alone"
+        guards = [_same(obj)]
+        match one.way:
+            case "remove":
+                before = obj["spec"]["syncPolicy"]["automated"]
+                guards.append({"op": "test", "path": _AUTOMATED, "value": before})
+                operation: Json = {"op": "remove", "path": _AUTOMATED}
+                back: Json = {"op": "add", "path": _AUTOMATED, "value": before}
+                effect = f"{ref} syncs only when somebody asks for it{one.why}"
+            case "disable":
+                guards.append({"op": "test", "path": _AUTOMATED, "value": obj["spec"]["syncPolicy"]["automated"]})
+                operation = {"op": "add", "path": _ENABLED, "value": False}
+                back = {"op": "remove", "path": _ENABLED}
+                effect = f"{ref} syncs only when somebody asks for it{one.why}; its parent goes on"
+            case "ignore":
+                before = obj["spec"].get("ignoreApplicationDifferences")
+                if before is not None:
+                    guards.append({"op": "test", "path": _IGNORED, "value": before})
+                operation = {"op": "add", "path": _IGNORED, "value": ignoring(before, one.application)}
+                back = {"op": "remove", "path": _IGNORED}
+                if before is not None:
+                    back = {"op": "replace", "path": _IGNORED, "value": before}
+                effect = f"{ref} leaves the sync policy of its Application {one.application} alone"
+            case _:
+                assert_never(one.way)
+        words = ("ignore", ref.name, one.application) if one.way == "ignore" else ("suspend", ref.name)
         return Change(
-            id=f"{'suspend' if ref.kind == APPLICATION.kind else 'ignore'}-{ref.namespace}-{ref.name}"
-            + (f"-{one.application}" if one.application else ""),
+            id="-".join(words),
             ref=ref,
             verb=Verb.PATCH,
-            body=body,
+            body=[*guards, operation],
             prior=obj,
-            inverse=Inverse(verb=Verb.PATCH, body=back),
+            inverse=Inverse(verb=Verb.PATCH, body=[_same(obj), back]),
             effect=effect,
         )
+
+
+def _told_apart(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Applications of one name may live in several namespaces."""
+    ids = [change.id for change in changes]
+    return tuple(
+        change if ids.count(change.id) == 1 else change.model_copy(update={"id": f"{change.id}-{change.ref.namespace}"})
+        for change in changes
+    )
 
 
 def _resume(change: Change, live: Json, prior: Json) -> Change | Already | Refused:
@@ -260,16 +292,21 @@ def _resume(change: Change, live: Json, prior: Json) -> Change | Already | Refus
     now = (policy or {}).get("automated")
     if now == before:
         return Already(reason=f"{change.ref} syncs as it did")
-    if now is not None:
+    disabled = change.body[-1]["path"] == _ENABLED
+    if now != ({**before, "enabled": False} if disabled else None):
         return Refused(
             reason=f"somebody has set the sync policy of {change.ref} otherwise since",
             next_step=f"kubectl get applications.argoproj.io {change.ref.name} -n {change.ref.namespace} -o yaml",
         )
-    if policy is None:
+    guards = [_same(live)]
+    if disabled:
+        guards.append({"op": "test", "path": _AUTOMATED, "value": now})
+        operation: Json = {"op": "remove", "path": _ENABLED}
+    elif policy is None:
         operation = {"op": "add", "path": "/spec/syncPolicy", "value": {"automated": before}}
     else:
         operation = {"op": "add", "path": _AUTOMATED, "value": before}
-    return _back(change, live, [_same(live), operation], f"{change.ref} syncs by itself again, as it did")
+    return _back(change, live, [*guards, operation], f"{change.ref} syncs by itself again, as it did")
 
 
 def _back(change: Change, live: Json, body: list[Json], effect: str) -> Change:

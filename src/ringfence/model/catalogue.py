@@ -87,12 +87,6 @@ class StepType:
 CATALOGUE: dict[str, StepType] = {
     kind.name: kind
     for kind in (
-        StepType(
-            "argocd.suspend_sync",
-            "keep Argo CD from putting back what is changed",
-            Scope.EACH_OBJECT,
-            params=SuspendSyncParams,
-        ),
         StepType("network.quarantine", "cut a pod off the network", Scope.EACH_POD, params=QuarantineParams),
         StepType("evidence.seal", "collect and seal a pod's evidence", Scope.EACH_POD),
         StepType("access.retest", "look again at every way in and out", Scope.INCIDENT),
@@ -104,6 +98,12 @@ CATALOGUE: dict[str, StepType] = {
         StepType("workload.scale_to_zero", "stop every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("workload.restart_clean", "replace every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("node.cordon", "let no new pod onto a node", Scope.EACH_NODE),
+        StepType(
+            "argocd.suspend_sync",
+            "keep Argo CD from putting back what is changed",
+            Scope.EACH_OBJECT,
+            params=SuspendSyncParams,
+        ),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

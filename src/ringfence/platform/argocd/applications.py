@@ -62,18 +62,23 @@ class Installation:
         return next((one for one in self.sets if one["metadata"]["uid"] == owner.get("uid")), None)
 
 
-def read(cluster: Cluster) -> Installation:
-    """Raises Denied, NotSent, Unanswered. A cluster without these kinds has an empty installation."""
+def read_applications(cluster: Cluster) -> Installation:
+    """The Applications alone. Raises Denied, NotSent, Unanswered; a cluster without the kind has none."""
     try:
-        applications = cluster.list(APPLICATION)
+        return Installation(cluster.list(APPLICATION))
     except NotFound:
         return Installation()
-    if not any(is_generated(application) for application in applications):
-        return Installation(applications)
+
+
+def read(cluster: Cluster) -> Installation:
+    """With the ApplicationSets, where one of the Applications was made by such. Raises as ``read_applications``."""
+    found = read_applications(cluster)
+    if not any(is_generated(application) for application in found.applications):
+        return found
     try:
-        return Installation(applications, cluster.list(APPLICATION_SET))
+        return Installation(found.applications, cluster.list(APPLICATION_SET))
     except NotFound as error:
-        return Installation(applications, sets_unread=str(error))
+        return Installation(found.applications, sets_unread=str(error))
 
 
 def carries_tracking(obj: Json) -> bool:
@@ -110,6 +115,12 @@ def automated(application: Json) -> Json | None:
 def heals(application: Json) -> bool:
     """Whether it puts back at once what others change; without it, at the next commit."""
     return bool((automated(application) or {}).get("selfHeal"))
+
+
+def replaces(application: Json) -> bool:
+    """Whether its syncs replace whole objects, members that Git does not have included."""
+    options = ((application.get("spec") or {}).get("syncPolicy") or {}).get("syncOptions") or ()
+    return "Replace=true" in options or "Force=true" in options
 
 
 def leaves_sync_policy_alone(application_set: Json, application: Json) -> bool:
