@@ -22,7 +22,9 @@ ACTIONS = {
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
     "cordon-node": ["node.cordon", "access.retest"],
-    "release": ["evidence.seal", "pod.release", "fence.lift", "access.retest", "incident.move"],
+    "release": [
+        *("evidence.seal", "pod.release", "fence.lift", "argocd.resume_sync", "access.retest", "incident.move")
+    ],
 }
 
 

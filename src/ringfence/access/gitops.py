@@ -90,6 +90,10 @@ def judge(marked: Iterable[Json], installation: Installation) -> Deliveries:
 def _kept(obj: Json, application: Json | None) -> tuple[Kept, str]:
     if application is None:
         return Kept.ELSEWHERE, "which is not in this cluster"
+    if obj["kind"] == NETWORK_POLICY.kind and not applications.minds_selector(application, obj, _OURS):
+        if applications.finds_in_sync(application, obj):
+            return Kept.LEFT, "which has compared it with Git since, and takes it for in sync"
+        return Kept.FROZEN, "for which it is no drift from Git; it has not yet compared it since"
     if applications.automated(application) is not None:
         heals = applications.heals(application)
         return Kept.REVERTED, "at once (self-heal)" if heals else "at the next commit (automated sync)"

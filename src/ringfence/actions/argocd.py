@@ -1,7 +1,8 @@
 """``argocd.suspend_sync``: keep Argo CD from putting back what the response changes. Reversible; nothing is deleted.
 
 Run before the change. Of a workload it looks at the workload itself; of a pod at the NetworkPolicies that its cut has
-to change. Where none of them is delivered by an Application that syncs by itself, there is nothing to do. Else the
+to change, and only at those whose change is drift for Argo CD: a selector that has no ``matchExpressions`` in Git may
+get some. Where none of them is delivered by an Application that syncs by itself, there is nothing to do. Else the
 smallest thing that holds is frozen: ``spec.syncPolicy.automated`` of that Application is taken out. Who would put
 *that* back is dealt with first. An ApplicationSet is told to leave the sync policy of this one Application alone
 (``ignoreApplicationDifferences``). Below a parent Application that syncs by itself (app of apps), ``enabled: false``
@@ -116,7 +117,11 @@ class SuspendSync(Action[Delivery]):
                 "it cannot be frozen from here",
                 next_step="suspend its automated sync where Argo CD runs: argocd app set NAME --sync-policy none",
             )
-        reverting = [(obj, app) for obj, app in owned if app is not None and applications.automated(app) is not None]
+        syncing = [(obj, app) for obj, app in owned if app is not None and applications.automated(app) is not None]
+        reverting = [(obj, app) for obj, app in syncing if _minds(app, obj)]
+        if syncing and not reverting:
+            names = ", ".join(sorted({printable(app["metadata"]["name"]) for _, app in syncing}))
+            return Already(reason=f"Application {names} takes the change of its policies for no drift from Git")
         if not reverting:
             frozen = sorted({printable(app["metadata"]["name"]) for _, app in owned if app is not None})
             return Already(
@@ -348,6 +353,13 @@ def _unseen_owner(application: Json, name: str, installation: Installation) -> l
     if parent and installation.owner_of(application) is None:
         return [f"Application {name} is delivered by {printable(parent)}, which is not here and may put it back"]
     return []
+
+
+def _minds(application: Json, obj: Json) -> bool:
+    """Whether our change of the object is drift from Git. Of a workload it is taken to be."""
+    if obj["kind"] != NETWORK_POLICY.kind:
+        return True
+    return applications.minds_selector(application, obj, FENCE_KEY.partition("/")[0])
 
 
 def _when(application: Json) -> str:

@@ -104,6 +104,7 @@ CATALOGUE: dict[str, StepType] = {
             Scope.EACH_OBJECT,
             params=SuspendSyncParams,
         ),
+        StepType("argocd.resume_sync", "let Argo CD sync as before", Scope.INCIDENT),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

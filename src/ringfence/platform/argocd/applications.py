@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ringfence.errors import NotFound
 from ringfence.model.base import Json
@@ -20,6 +21,7 @@ from ringfence.platform.kubernetes.selectors import labels_of
 
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"
+SYNC_OPTIONS = "argocd.argoproj.io/sync-options"
 SYNC_POLICY = "/spec/syncPolicy"
 """The pointer by which an ApplicationSet leaves its Applications' sync policy alone."""
 
@@ -117,10 +119,23 @@ def heals(application: Json) -> bool:
     return bool((automated(application) or {}).get("selfHeal"))
 
 
-def replaces(application: Json) -> bool:
-    """Whether its syncs replace whole objects, members that Git does not have included."""
-    options = ((application.get("spec") or {}).get("syncPolicy") or {}).get("syncOptions") or ()
-    return "Replace=true" in options or "Force=true" in options
+def replaces(application: Json, obj: Json | None = None) -> bool:
+    """Whether its syncs replace whole objects (or this one), members that Git does not have included."""
+    options = list(((application.get("spec") or {}).get("syncPolicy") or {}).get("syncOptions") or ())
+    own = ((obj or {"metadata": {}})["metadata"].get("annotations") or {}).get(SYNC_OPTIONS, "")
+    return bool({"Replace=true", "Force=true"} & {option.strip() for option in (*options, *own.split(","))})
+
+
+def minds_selector(application: Json, policy: Json, ours: str) -> bool:
+    """Whether one requirement more in the policy's ``podSelector.matchExpressions`` is put back.
+
+    Argo CD compares three ways, as ``kubectl apply`` does: a member that Git does not have is no drift, and a list is
+    compared whole. So it is put back only where Git has such a list already, or syncs replace the object. Requirements
+    whose key starts with ``ours`` are not Git's.
+    """
+    expressions = ((policy.get("spec") or {}).get("podSelector") or {}).get("matchExpressions") or ()
+    of_git = [one for one in expressions if not str(one.get("key", "")).startswith(ours)]
+    return bool(of_git) or replaces(application, policy)
 
 
 def leaves_sync_policy_alone(application_set: Json, application: Json) -> bool:
@@ -142,7 +157,27 @@ def delivered(application: Json) -> tuple[Json, ...]:
 
 def sees_drift(application: Json, obj: Json) -> bool:
     """Whether Argo CD itself says that ``obj`` is not as in Git, and has left it so."""
-    return any(one.get("status") == "OutOfSync" for one in delivered(application) if _listed(one) == _key(obj))
+    return _status_of(application, obj) == "OutOfSync"
+
+
+def finds_in_sync(application: Json, obj: Json) -> bool:
+    """Whether Argo CD itself has compared ``obj`` with Git since it was last changed, and takes it for as in Git."""
+    compared = _instant((application.get("status") or {}).get("reconciledAt"))
+    changed = [_instant(entry.get("time")) for entry in obj["metadata"].get("managedFields") or ()]
+    known = [one for one in changed if one is not None]
+    since = compared is not None and bool(known) and compared > max(known)
+    return since and _status_of(application, obj) == "Synced"
+
+
+def _status_of(application: Json, obj: Json) -> str:
+    return next((str(one.get("status", "")) for one in delivered(application) if _listed(one) == _key(obj)), "")
+
+
+def _instant(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
 
 
 def is_syncing(application: Json) -> bool:
