@@ -24,9 +24,8 @@ ARGO = "argocd"
 
 
 @pytest.fixture
-def action(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> SuspendSync:
-    monkeypatch.setattr("ringfence.actions.argocd._WATCH_SECONDS", 0.0)
-    return SuspendSync(cluster, Settings(FENCE, 1))
+def action(cluster: Cluster) -> SuspendSync:
+    return SuspendSync(cluster, Settings(FENCE, 1, rollout_wait_seconds=0.0))
 
 
 def track(api: Simulator, resource: Any, name: str, application: str, namespace: str = "bank") -> None:

@@ -34,9 +34,7 @@ def estate(request: pytest.FixtureRequest, argocd: Lab, space: Space) -> Iterato
 
 @pytest.fixture
 def ringfence(estate: Estate, tmp_path: Path, responders: tuple[Responder, Responder]) -> Ringfence:
-    made = Ringfence(estate.space.lab, tmp_path, responders[0].kubeconfig)
-    made.configure("guardrails", serving_floor=0)
-    return made
+    return Ringfence(estate.space.lab, tmp_path, responders[0].kubeconfig)
 
 
 def selector_of(estate: Estate, policy: str = POLICY) -> Any:
@@ -87,7 +85,7 @@ def test_a_cut_is_not_put_back_and_after_a_release_everything_is_as_before(
     assert (row["state"], row["level"]) == ("dead", "observed"), row["why"]
     assert "OutOfSync" in row["why"]
 
-    ringfence.json("release", incident, "--reason", "a drill")
+    ringfence.json("release", incident)
     assert estate.applications() == estate.before
     estate.wait_healed(lambda: selector_of(estate) == before)
     assert ringfence.rows(incident)["gitops.reversal"]["state"] == "dead"
@@ -98,21 +96,17 @@ def test_a_cut_is_not_put_back_and_after_a_release_everything_is_as_before(
 
 
 def test_a_stopped_workload_stays_stopped_and_undo_restores_the_sync_policy_exactly(
-    estate: Estate, ringfence: Ringfence, responders: tuple[Responder, Responder]
+    estate: Estate, ringfence: Ringfence
 ) -> None:
-    target = f"deployment/{DEPLOYMENT}"
-    space = estate.space.name
-    view = ringfence.json("respond", "stop-workload", target, "-n", space, "--accept-outage", code=5)
-    incident = view["incident"]["id"]
+    target = ("deployment/loans", "-n", estate.space.name)
+    incident = ringfence.json("respond", "stop-workload", *target, "--accept-outage", code=9)["incident"]["id"]
     assert estate.applications() != estate.before
-    approval = view["waiting"][0]["id"]
-    ringfence.by(responders[1]).run("approve", approval, "--reason", "yes")
-    estate.wait_healed(lambda: estate.replicas() == 0)
+    stopped = ringfence.json("approve", incident, "--reason", "nothing of it may go on")
+    assert steps_on(stopped, "stop") == {DEPLOYMENT: {"kind": "applied"}}
     estate.commit()
     estate.stays(lambda: estate.replicas() == 0)
 
-    done = ringfence.json("undo", incident, "freeze/1")
-    assert done
+    ringfence.ok("undo", incident, f"freeze/{stopped['run']['number']}")
     assert estate.applications() == estate.before
     estate.wait_healed(lambda: estate.replicas() == 2)
 
@@ -123,12 +117,14 @@ def test_the_smallest_thing_is_frozen(estate: Estate, ringfence: Ringfence) -> N
     now, name = estate.applications(), estate.delivered.application
     match estate.delivered.top:
         case None:
-            assert now == {f"Application {name}": {**estate.before[f"Application {name}"], "syncPolicy": {}}}
+            before = dict(estate.before[f"Application {name}"])
+            assert before.pop("syncPolicy") == {"automated": AUTOMATED}
+            assert now == {f"Application {name}": before}
         case ("ApplicationSet", top):
             key = f"ApplicationSet {top}"
             left_alone = [{"name": name, "jsonPointers": ["/spec/syncPolicy"]}]
             assert now[key] == {**estate.before[key], "ignoreApplicationDifferences": left_alone}
-            assert now[f"Application {name}"]["syncPolicy"] == {}
+            assert not now[f"Application {name}"].get("syncPolicy")
         case (kind, top):
             assert now[f"{kind} {top}"] == estate.before[f"{kind} {top}"]
             disabled = {"automated": {**AUTOMATED, "enabled": False}}

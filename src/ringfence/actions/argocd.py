@@ -152,7 +152,7 @@ class SuspendSync(Action[Delivery]):
 
     def verify(self, target: ObjectRef, records: Sequence[ChangeRecord]) -> Proof:  # noqa: ARG002
         """Read back for a second: who owns an Application puts it back within that."""
-        deadline = time.monotonic() + _WATCH_SECONDS
+        deadline = time.monotonic() + min(_WATCH_SECONDS, self.settings.rollout_wait_seconds)
         while not (back := self._put_back(records)) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         now = datetime.now(UTC)
