@@ -44,7 +44,7 @@ test-slow: $(READY)
 	@$(BIN)/python -m pytest -m slow -q -n auto $(T)
 
 test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
-	@$(BIN)/python -m lab build --profile kyverno
+	@$(BIN)/python -m lab build --profile kyverno --profile argocd
 	@$(BIN)/python -m lab up
 	@$(BIN)/python -m pytest -m lab $(T)
 

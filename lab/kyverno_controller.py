@@ -15,9 +15,7 @@ import ssl
 import time
 from pathlib import Path
 
-import yaml
-
-from lab import admission, certificates, files, processes, programs
+from lab import accounts, admission, certificates, processes, programs
 from lab.errors import LabError
 from lab.kube import APPLY_PATCH, FIELD_MANAGER, Kube, NotFound, Object, wait_until
 from lab.layout import Lab
@@ -35,7 +33,6 @@ REPORTER = "kyverno-admission"
 MANAGED = "webhook.kyverno.io/managed-by=kyverno"
 WEBHOOKS = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 READY_SECONDS = 90.0
-TOKEN_SECONDS = 365 * 24 * 3600
 
 _ALL = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _READ = ["get", "list", "watch"]
@@ -69,7 +66,7 @@ def start(lab: Lab) -> None:
         _apply_crds(kube, programs.asset(programs.KYVERNO, "crds"))
         for manifest in objects():
             kube.apply(manifest)
-        _write_kubeconfig(lab, kube)
+        accounts.write_kubeconfig(lab, kube, NAME, NAMESPACE, CONTROLLER)
         processes.ensure(lab, _daemon(lab))
         _wait_registered(lab, kube)
         admission.wait_service_account(kube, NAMESPACE)
@@ -305,20 +302,3 @@ def _forget_namespaces(kube: Kube) -> None:
     for namespace in {*bound, "default"}:
         query = {"fieldSelector": f"reportingComponent={REPORTER}"}
         kube.request("DELETE", f"/api/v1/namespaces/{namespace}/events", query=query)
-
-
-def _write_kubeconfig(lab: Lab, kube: Kube) -> None:
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{CONTROLLER}/token"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    request["spec"] = {"expirationSeconds": TOKEN_SECONDS}
-    token = kube.request("POST", path, request)["status"]["token"]
-    authority = str(certificates.certificate(lab, "ca"))
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": NAME,
-        "clusters": [{"name": NAME, "cluster": {"server": lab.api_url, "certificate-authority": authority}}],
-        "users": [{"name": NAME, "user": {"token": token}}],
-        "contexts": [{"name": NAME, "context": {"cluster": NAME, "user": NAME}}],
-    }
-    files.write(certificates.kubeconfig_of(lab, NAME), yaml.safe_dump(content, sort_keys=False), mode=0o600)

@@ -82,6 +82,11 @@ class Lab:
         return self.state / "attacker"
 
     @property
+    def argocd(self) -> Path:
+        """What Argo CD keeps on the host, and the git repositories that it delivers from."""
+        return self.state / "argocd"
+
+    @property
     def profiles(self) -> Path:
         """A file for each profile that is on, by its name."""
         return self.state / "profiles"
@@ -157,6 +162,10 @@ class Lab:
     def kyverno_port(self) -> int:
         """Where Kyverno answers the API server, on the host's loopback address."""
         return 19443 + self.index
+
+    def argocd_port(self, number: int) -> int:
+        """Where the parts of Argo CD listen on the host's loopback address; ``number`` is 0..9."""
+        return 20100 + 10 * self.index + number
 
     @property
     def api_url(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lab import kyverno_controller, programs
+from lab import argocd_controller, kyverno_controller, programs
 from lab.layout import Lab
 from lab.programs import Part
 from lab.progress import step
@@ -34,6 +34,13 @@ PROFILES = {
             (programs.KYVERNO,),
             kyverno_controller.start,
             kyverno_controller.stop,
+        ),
+        Profile(
+            "argocd",
+            f"Argo CD {programs.ARGOCD_VERSION}",
+            (programs.ARGOCD,),
+            argocd_controller.start,
+            argocd_controller.stop,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Kubernetes, etcd and Kyverno, built once as Go tools and kept in the cache of this user.
+"""Kubernetes, etcd, Kyverno and Argo CD, built once as Go tools and kept in the cache of this user.
 
 Each part has a ``go.mod`` and ``go.sum`` of its own below ``lab/`` (their dependencies disagree) and no Go source.
 What was built lies in a folder named by a hash of those two files, the flags and the machine, so another version
@@ -32,6 +32,8 @@ OLDEST_GO = (1, 24)
 KUBERNETES_VERSION = "v1.34.4"
 KYVERNO_VERSION = "v1.19.1"
 _KYVERNO = "github.com/kyverno/kyverno"
+ARGOCD_VERSION = "v3.5.7"
+_ARGOCD = "github.com/argoproj/argo-cd/v3"
 _VERSION_VARIABLES = "k8s.io/component-base/version"
 _MAJOR, _MINOR = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
 
@@ -113,7 +115,18 @@ KYVERNO = Part(
     assets={"crds": (_KYVERNO, "config/crds")},
     oldest_go=(1, 26),
 )
-PARTS = (ETCD, KUBERNETES, KUBECTL, KYVERNO)
+# One program that acts by its own file name (argocd-application-controller, argocd-repo-server, …).
+ARGOCD = Part(
+    name="argocd",
+    title=f"Argo CD {ARGOCD_VERSION}",
+    programs={"argocd": f"{_ARGOCD}/cmd"},
+    linker_flags=f"-s -w -X {_ARGOCD}/common.version={ARGOCD_VERSION.lstrip('v')}",
+    first_time="first time about 5 min on 2 cores",
+    on_demand=True,
+    assets={"crds": (_ARGOCD, "manifests/crds")},
+    oldest_go=(1, 26),
+)
+PARTS = (ETCD, KUBERNETES, KUBECTL, KYVERNO, ARGOCD)
 
 
 def path(name: str) -> Path:

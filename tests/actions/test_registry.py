@@ -18,6 +18,8 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.plan import Change, Plan
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import (
+    APPLICATION,
+    APPLICATION_SET,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     CRON_JOB,
@@ -25,6 +27,7 @@ from ringfence.platform.kubernetes.resources import (
     DEPLOYMENT,
     JOB,
     KNOWN,
+    NETWORK_POLICY,
     NODE,
     POD,
     REPLICA_SET,
@@ -41,7 +44,7 @@ from tests.wire import Request
 Json = dict[str, Any]
 Right = tuple[str, str, str]  # group, resource with its subresource, verb
 IN_NAMESPACES = ("network.quarantine", "pod.delete", "workload.restart_clean", "workload.scale_to_zero")
-TRIED = (*IN_NAMESPACES, "node.cordon", "identity.cut", "identity.unbind")
+TRIED = (*IN_NAMESPACES, "node.cordon", "identity.cut", "identity.unbind", "argocd.suspend_sync")
 """The actions that need nothing but the cluster. A canary needs an image as well: it has tests of its own."""
 
 _PATH = re.compile(
@@ -95,9 +98,26 @@ def world(api: Simulator) -> Simulator:
     for name, subjects in (("only-cards", accounts[:1]), ("two", accounts)):
         api.add(CLUSTER_ROLE_BINDING, "", name, {"roleRef": everywhere, "subjects": subjects})
         api.add(ROLE_BINDING, "bank", name, {"roleRef": everywhere, "subjects": subjects})
+    deliver(api)
     add_pod(api, "orphan", pod_body(), labels={"ringfence.dev/fence": FENCE})
     add_pod(api, "foreign", pod_body(), labels={"ringfence.dev/fence": "0000111122223333"})
     return api
+
+
+def deliver(api: Simulator) -> None:
+    """Argo CD: every policy and workload of the world has an Application of its own, made by an ApplicationSet."""
+    api.add(APPLICATION_SET, "argocd", "teams", {"spec": {"generators": []}}, uid="uid-teams")
+    maker = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
+    maker["metadata"] = {"name": "teams", "uid": "uid-teams"}  # type: ignore[assignment]
+    delivered = (NETWORK_POLICY, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, REPLICA_SET, JOB, CRON_JOB)
+    for obj in [obj for resource in delivered for obj in api.all(resource)]:
+        meta = obj["metadata"]
+        name = f"{obj['kind'].lower()}-{meta['name']}"
+        group = obj["apiVersion"].rpartition("/")[0]
+        tracking = f"{name}:{group}/{obj['kind']}:{meta['namespace']}/{meta['name']}"
+        meta.setdefault("annotations", {})["argocd.argoproj.io/tracking-id"] = tracking
+        spec = {"syncPolicy": {"automated": {"selfHeal": True}}}
+        api.add(APPLICATION, "argocd", name, {"spec": spec}, ownerReferences=[owner_reference(maker)])
 
 
 def targets(api: Simulator, kinds: frozenset[str]) -> list[ObjectRef]:

@@ -5,25 +5,19 @@ Nothing outside such a namespace is ever asked about, so other tests run beside 
 
 from __future__ import annotations
 
-import fcntl
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
-from lab import admission, lifecycle, profiles
+from lab import admission
 from lab.admission import Policy
 from lab.kube import ApiError, Kube, Object
 from lab.layout import Lab
 from tests.lab import ground
-
-PROFILE = "kyverno"
-# Who uses the profile for tests holds it shared; what it says is whether tests turned the profile on.
-USERS = Path("/run/lock/ringfence-lab-kyverno-tests.lock")
-TURNED_ON = "turned on by tests"
+from tests.lab.profile import turned_on
 
 
 @dataclass(frozen=True)
@@ -62,18 +56,9 @@ class BoundNamespace:
 
 @pytest.fixture(scope="module")
 def kyverno(lab: Lab) -> Iterator[Lab]:
-    """The default lab with Kyverno. Off again when the last who uses it is done, unless it was on before."""
-    if not profiles.is_built(PROFILE):
-        pytest.fail(f"not built yet, which takes minutes: .venv/bin/python -m lab build --profile {PROFILE}")
-    with USERS.open("a+") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        if PROFILE not in profiles.active(lab):
-            _write(users, TURNED_ON)
-        lifecycle.switch(lab.name, PROFILE, on=True)
-        try:
-            yield lab
-        finally:
-            _leave(lab, users)
+    """The default lab with Kyverno."""
+    with turned_on(lab, "kyverno"):
+        yield lab
 
 
 @pytest.fixture
@@ -98,21 +83,3 @@ def refusal(error: ApiError) -> tuple[int, str]:
     if admission.DENIED not in str(error):
         raise error
     return error.status, str(error)
-
-
-def _leave(lab: Lab, users: IO[str]) -> None:
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # The last one turns it off.
-    users.seek(0)
-    if users.read() == TURNED_ON:
-        lifecycle.switch(lab.name, PROFILE, on=False)
-        _write(users, "")
-
-
-def _write(users: IO[str], text: str) -> None:
-    users.seek(0)
-    users.truncate()
-    users.write(text)
-    users.flush()

@@ -13,10 +13,12 @@ import pytest
 from lab import layout
 from lab.layout import Lab
 from tests.lab.admission import bound_namespace, kyverno
+from tests.lab.gitops import argocd
 from tests.lab.program import canary_responder, office, responders
 from tests.lab.space import space
 
 __all__ = [
+    "argocd",
     "bound_namespace",
     "canary_responder",
     "kyverno",

@@ -13,11 +13,11 @@ from tests.playbooks.pages import GOOD
 
 ACTIONS = {
     "compromised-workload": [
-        *("network.quarantine", "evidence.seal", "network.canary", "access.retest"),
+        *("argocd.suspend_sync", "network.quarantine", "evidence.seal", "network.canary", "access.retest"),
         *("human.approve", "pod.delete", "fence.lift", "access.retest"),
     ],
     "stop-workload": [
-        *("network.quarantine", "evidence.seal", "access.retest"),
+        *("argocd.suspend_sync", "network.quarantine", "evidence.seal", "access.retest"),
         *("human.approve", "workload.scale_to_zero", "fence.lift", "access.retest"),
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
@@ -31,7 +31,9 @@ ACTIONS = {
         *("human.approve", "identity.recreate_account", "access.retest"),
     ],
     "cordon-node": ["node.cordon", "access.retest"],
-    "release": ["evidence.seal", "pod.release", "fence.lift", "access.retest", "incident.move"],
+    "release": [
+        *("evidence.seal", "pod.release", "fence.lift", "argocd.resume_sync", "access.retest", "incident.move")
+    ],
 }
 
 
@@ -48,9 +50,17 @@ def test_a_playbook_of_the_library_loads_and_has_no_finding(name: str) -> None:
     assert [step.action for step in playbook.steps] == ACTIONS[name]
 
 
+def test_only_who_would_undo_the_cut_is_dealt_with_before_it() -> None:
+    for name in ("compromised-workload", "stop-workload"):
+        freeze, cut = load(*find(name)).steps[:2]
+        assert (freeze.action, cut.action) == ("argocd.suspend_sync", "network.quarantine")
+        assert {freeze.reaction(kind).value for kind in ("refused", "failed", "unknown", "skipped")} == {"continue"}
+        assert freeze.params.get("shape", "auto") == cut.params.get("shape", "auto")
+
+
 def test_the_cut_comes_first_and_one_that_is_not_done_does_not_cost_the_evidence() -> None:
     for name in ("compromised-workload", "stop-workload"):
-        first, second = load(*find(name)).steps[:2]
+        first, second = load(*find(name)).steps[1:3]
         assert (first.action, second.action) == ("network.quarantine", "evidence.seal")
         assert {first.reaction(kind).value for kind in ("refused", "failed", "unknown")} == {"continue"}
 

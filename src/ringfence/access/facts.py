@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from ringfence.access.gitops import NOTHING_DELIVERED, Deliveries, deliveries_of
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
@@ -85,6 +87,7 @@ class Facts:
     doings_unread: str = ""
     legacy: tuple[Json, ...] | None = None
     legacy_unread: str = ""
+    deliveries: Deliveries = NOTHING_DELIVERED
 
 
 def gather(
@@ -113,6 +116,7 @@ def gather(
     live_future = pool.submit(cluster.find, POD, namespace, target.name)
     policies_future = pool.submit(cluster.list, NETWORK_POLICY, namespace)
     siblings_future = pool.submit(read_siblings, cluster, pod)
+    chain_future = pool.submit(owners.owner_chain, cluster, "", pod)
     account_future = pool.submit(cluster.find, SERVICE_ACCOUNT, namespace, service_account(pod))
     rights_future = pool.submit(read_rights, cluster, namespace, service_account(pod))
     legacy_future = pool.submit(legacy_tokens, cluster, namespace, service_account(pod)) if look_for_legacy else None
@@ -120,7 +124,8 @@ def gather(
     live = live_future.result()
     if live is not None and live["metadata"]["uid"] != target.uid:
         live = None
-    serving_future = pool.submit(_serving, cluster, pod, live, since)
+    above = [owner.obj for owner in chain_future.result() if owner.obj is not None]
+    serving_future = pool.submit(_serving, cluster, pod, live, since, above)
     policies = policies_future.result()
     isolation = evaluate(live, policies) if live is not None else None
     siblings, unread = None, ""
@@ -171,15 +176,18 @@ def gather(
         doings_unread=doings_unread,
         legacy=legacy,
         legacy_unread=legacy_unread,
+        deliveries=deliveries_of(cluster, policies, above),
     )
 
 
-def _serving(cluster: Cluster, pod: Json, live: Json | None, since: datetime) -> tuple[Serving, ...]:
+def _serving(
+    cluster: Cluster, pod: Json, live: Json | None, since: datetime, above: Sequence[Json]
+) -> tuple[Serving, ...]:
     """The Services that ``pod`` served as it was found; as ``live`` it may have left them, ahead of their endpoints."""
     namespace = pod["metadata"]["namespace"]
     slices = cluster.list(ENDPOINT_SLICE, namespace)
     newer = _created_after(cluster, namespace, since)
-    desired = _desired(cluster, pod)
+    desired = _desired(above)
     found = []
     for service in serving.services_of(pod, cluster.list(SERVICE, namespace)):
         name = service["metadata"]["name"]
@@ -190,11 +198,9 @@ def _serving(cluster: Cluster, pod: Json, live: Json | None, since: datetime) ->
     return tuple(found)
 
 
-def _desired(cluster: Cluster, pod: Json) -> int | None:
+def _desired(above: Sequence[Json]) -> int | None:
     """How many pods are asked for at the top of the owner chain: a Deployment's number outlives its ReplicaSets'."""
-    counts = [
-        (owner.obj.get("spec") or {}).get("replicas") for owner in owners.owner_chain(cluster, "", pod) if owner.obj
-    ]
+    counts = [(owner.get("spec") or {}).get("replicas") for owner in above]
     return int(counts[-1]) if counts and counts[-1] is not None else None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ringfence.access import identity
 from ringfence.access.facts import Facts
+from ringfence.access.gitops import DeliveredObject, Kept
 from ringfence.access.row import alive, dead, unseen
 from ringfence.model.access import AccessPath
 from ringfence.model.base import Json, isoformat
@@ -22,15 +23,16 @@ from ringfence.platform.kubernetes.selectors import printable
 
 _GONE = "the pod is gone: the kubelet let its object go only after its containers had ended"
 _SHOW = 5
+_LIST_APPS = "list on applications.argoproj.io"
 
 
 def rows(facts: Facts) -> tuple[AccessPath, ...]:
     """The statement, most urgent ways first."""
-    return tuple(
-        row
-        for part in (_network, _established, _dns, identity.rows, _cloud, _siblings, _replacement, _node)
-        for row in part(facts)
+    parts = (
+        *(_network, _established, _dns, identity.rows, _cloud),
+        *(_siblings, _replacement, _reversal, _node),
     )
+    return tuple(row for part in parts for row in part(facts))
 
 
 def _network(facts: Facts) -> Iterator[AccessPath]:
@@ -175,13 +177,56 @@ def _replacement(facts: Facts) -> Iterator[AccessPath]:
     if not facts.controller:
         yield dead(facts, path, title, "the pod had no controller: nobody starts another")
         return
+    template = facts.deliveries.template
     yield alive(
         facts,
         path,
         title,
-        f"{facts.controller} starts pods from the same image and template, with the same hole",
-        until="the image or the template is fixed",
+        f"will be recreated by {facts.controller} from the same image and template, with the same hole"
+        + (f"; the template is what Application {template} delivers" if template else ""),
+        until="the image or the template is fixed" + (", in Git" if template else ""),
     )
+
+
+def _reversal(facts: Facts) -> Iterator[AccessPath]:
+    """Only where Argo CD delivers something that a response to this pod changes."""
+    path, title = "gitops.reversal", "What was changed and Argo CD delivers"
+    found = facts.deliveries
+    if found.unread:
+        yield unseen(facts, path, title, Level.NONE, f"Applications could not be listed: {found.unread}", _LIST_APPS)
+        return
+    if not found.objects:
+        return
+    changed = [one for one in found.objects if one.changed]
+    reverted = [one for one in changed if one.kept is Kept.REVERTED]
+    unknown = [one for one in changed if one.kept in (Kept.ELSEWHERE, Kept.FROZEN)]
+    if reverted:
+        yield alive(
+            facts,
+            path,
+            title,
+            _reversals(reverted, "will be reverted by"),
+            until="the Application's automated sync is suspended, or Git has the change",
+            retest="ringfence respond, whose first step is argocd.suspend_sync",
+        )
+    elif unknown:
+        yield unseen(
+            facts,
+            path,
+            title,
+            Level.COMPUTED,
+            _reversals(unknown, "may be reverted by"),
+            "Argo CD's own report that it sees the change and leaves it (OutOfSync)",
+        )
+    elif changed:
+        yield dead(facts, path, title, _reversals(changed, "is left as it is by"))
+    else:
+        yield dead(facts, path, title, "the API server shows none of it changed by a response")
+
+
+def _reversals(found: list[DeliveredObject], words: str) -> str:
+    named = [f"{one.what} {words} Application {one.application}, {one.why}" for one in found[:_SHOW]]
+    return "; ".join(named) + (f"; and {len(found) - _SHOW} more" if len(found) > _SHOW else "")
 
 
 def _node(facts: Facts) -> Iterator[AccessPath]:

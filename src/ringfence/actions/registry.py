@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.base import Action
 from ringfence.actions.identity import CutIdentity
 from ringfence.actions.network import Quarantine
@@ -20,6 +21,7 @@ ACTIONS: dict[str, type[Action[Any]]] = {
     "identity.delete_tokens": DeleteTokens,
     "identity.recreate_account": RecreateAccount,
     "identity.unbind": Unbind,
+    "argocd.suspend_sync": SuspendSync,
     "network.quarantine": Quarantine,
     "node.cordon": Cordon,
     "pod.delete": Delete,

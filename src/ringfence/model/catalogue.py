@@ -23,6 +23,8 @@ class Scope(StrEnum):
     EACH_POD = "each-pod"
     EACH_WORKLOAD = "each-workload"
     EACH_NODE = "each-node"
+    EACH_OBJECT = "each-object"
+    """Each pod and each workload that is named."""
     INCIDENT = "incident"
 
 
@@ -38,6 +40,12 @@ class NoParams(Params):
 
 class QuarantineParams(Params):
     """``shape``: out of its controller (``detach``), in place (``fence``), or what fits (``auto``)."""
+
+    shape: Literal["auto", "detach", "fence"] = "auto"
+
+
+class SuspendSyncParams(Params):
+    """``shape``: that of the cut which follows, as it says which policies are changed."""
 
     shape: Literal["auto", "detach", "fence"] = "auto"
 
@@ -96,6 +104,13 @@ CATALOGUE: dict[str, StepType] = {
             "identity.recreate_account", "make all tokens of an account worthless", Scope.EACH_POD, destructive=True
         ),
         StepType("identity.delete_tokens", "delete an account's tokens in Secrets", Scope.EACH_POD, destructive=True),
+        StepType(
+            "argocd.suspend_sync",
+            "keep Argo CD from putting back what is changed",
+            Scope.EACH_OBJECT,
+            params=SuspendSyncParams,
+        ),
+        StepType("argocd.resume_sync", "let Argo CD sync as before", Scope.INCIDENT),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

@@ -166,5 +166,7 @@ def _targets(step: Step, script: Json) -> list[str]:
             return [uid for uid, kind in kinds.items() if kind == "Node"]
         case Acts.EACH_WORKLOAD:
             return [uid for uid, kind in kinds.items() if kind not in ("Pod", "Node")]
+        case Acts.EACH_OBJECT:
+            return [uid for uid, kind in kinds.items() if kind != "Node"]
         case _:
             assert_never(step.kind.scope)

@@ -31,6 +31,7 @@ READING = (
     Permission("replicationcontrollers", _GET, "who owns a pod"),
     Permission("nodes", _GET, "a node that is named", everywhere=True),
     Permission("namespaces", _GET, "kube-system, whose uid is the cluster's identity", everywhere=True),
+    Permission("applications.argoproj.io", _LIST, "whether Argo CD would put back what was changed", everywhere=True),
     Permission("pods", _LIST, "siblings, and the pods of an image, in every namespace", everywhere=True),
 )
 

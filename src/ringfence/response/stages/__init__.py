@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from ringfence.response.scene import Answer, Scene
-from ringfence.response.stages import cut, destroy, identity, lift, people, seal
+from ringfence.response.stages import cut, destroy, identity, lift, people, resume, seal
 from ringfence.response.stages.canary import try_fence
 
 Stage = Callable[[Scene], Answer]
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
+        "argocd.suspend_sync": destroy.act,
+        "argocd.resume_sync": resume.resume,
         "network.quarantine": cut.cut,
         "network.canary": try_fence,
         "evidence.seal": seal.seal,
