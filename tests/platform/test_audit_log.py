@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,17 @@ def test_what_an_account_created_since(tmp_path: Path) -> None:
     assert created.spans == ((T0 - timedelta(seconds=1), T0 + timedelta(seconds=5)),)
     everything = done_by([path], USER, T0, limit=2)
     assert (len(everything.calls), everything.more) == (2, 5)
+
+
+def test_a_long_log_is_read_in_flat_memory(tmp_path: Path) -> None:
+    body = {"items": ["x" * 1000] * 20}
+    path = write(tmp_path / "audit.log", *[line(n, responseObject=body) for n in range(400)])
+    assert path.stat().st_size > 8_000_000
+    log = AuditLog([path])
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in log.events()) == 400
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
