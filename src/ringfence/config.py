@@ -44,9 +44,12 @@ class StoreSection(_Section):
 
 
 class VaultSection(_Section):
-    """The folder of evidence and sealed bundles."""
+    """The folder of evidence and sealed bundles. ``retention_days``: for how long after the incident was closed nothing
+    of its evidence may be disposed of.
+    """
 
     path: Path = Field(default_factory=lambda: _state_home() / "vault")
+    retention_days: int = Field(default=1825, ge=0, le=36500)
 
 
 class SigningSection(_Section):

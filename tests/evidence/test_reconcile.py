@@ -315,8 +315,8 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
     ),
     (
         "another kind",
-        lambda w: w.rewrite("fence", ref=ref("Secret", "cards-1")),
-        [(Kind.DIFFERENT, "(Secret)", "object pods/cards-1 in bank")],
+        lambda w: w.rewrite("fence", ref=ref("Endpoints", "cards-1")),
+        [(Kind.DIFFERENT, "(Endpoints)", "object pods/cards-1 in bank")],
     ),
     (
         "another target on the timeline alone",

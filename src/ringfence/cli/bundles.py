@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,13 @@ from ringfence.cli.text import clean, lines
 from ringfence.config import Config
 from ringfence.errors import Tampered, TargetError, Unverifiable, VaultError
 from ringfence.evidence.handling import handled, read_item, verify_seal
-from ringfence.model.base import Json
+from ringfence.model.base import Json, isoformat
+from ringfence.model.custody import DisposalOrdered
 from ringfence.model.evidence import EvidenceItem, Seal
 from ringfence.model.incident import Incident
+from ringfence.model.timeline import TimelineEntry
 from ringfence.seal.keys import PublicKey, public_key_from_pem
-from ringfence.store import evidence, incidents
+from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
 
 
@@ -47,6 +50,8 @@ def open_seal(config: Config, incident_id: str, seal_id: str | None) -> SealView
                 f"{incident.id} has no seal {seal_id!r}", why="seals: " + ", ".join(seal.id for seal in seals)
             )
         items = evidence.items(session, incident.id, evidence.capture_of(session, chosen.id))
+        if not Path(chosen.path).exists():
+            _check_not_disposed(timeline.read(session, incident.id), chosen)
     return SealView(store, incident, chosen, items)
 
 
@@ -54,6 +59,17 @@ def has_seal(config: Config, incident_id: str) -> bool:
     """Whether anything of the incident is sealed. Raises TargetError when there is no such incident."""
     with wiring.store(config).read() as session:
         return bool(evidence.seals(session, incidents.get(session, incident_id).id))
+
+
+def _check_not_disposed(entries: Iterable[TimelineEntry], seal: Seal) -> None:
+    """A file that is missing because somebody disposed of it is no damage."""
+    for entry in entries:
+        if isinstance(entry.event, DisposalOrdered) and seal.id in entry.event.seals:
+            raise TargetError(
+                f"{seal.id} was disposed of at {isoformat(entry.event.occurred_at)} by {entry.event.actor}",
+                why=entry.event.reason,
+                next_step=f"its digest stays in the record: sha256 {seal.bundle_sha256}",
+            )
 
 
 def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:

@@ -1,4 +1,4 @@
-"""``ringfence evidence``: list, show, verify, export, collect."""
+"""``ringfence evidence``: list, show, verify, export, collect; and what ``custody_commands`` adds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from ringfence.cli import custody_commands
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
 from ringfence.cli.output import Format, fail, note, say, say_data, table
 from ringfence.cli.text import clean
 
 app = typer.Typer(
-    help="List, show, verify, export and collect sealed evidence.",
+    help="List, show, verify, export, collect, hold and dispose of sealed evidence.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -177,3 +178,6 @@ def collect(
                 note(f"incomplete: {made.why_incomplete}")
     if failed is not None:
         raise failed
+
+
+custody_commands.register(app)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ringfence.errors import VaultError
 from ringfence.seal.blob import BlobFolder
+
+_OURS = (".tar",)
+"""How the names of what belongs to a bundle end."""
 
 
 class Vault:
@@ -51,6 +55,34 @@ class Vault:
         """Bundles that were written for a capture, recorded or not."""
         folder, name = self.root / incident, f"{incident}-seal-{capture}"
         return tuple(sorted((*folder.glob(f"{name}.tar"), *folder.glob(f"{name}.*.tar"))))
+
+    def remove(self, incident: str, recorded: Iterable[str]) -> tuple[int, tuple[str, ...]]:
+        """Remove the incident's blobs and bundles, ``recorded`` paths of bundles among them; how many files, and the
+        names of those that are none of ours and stay. What is gone already is no error. Raises VaultError.
+        """
+        folder = self.root / incident
+        ours = {Path(path) for path in recorded}
+        ours |= {path for path in folder.glob(f"{incident}-seal-*") if path.name.endswith(_OURS)}
+        ours |= set((folder / "blobs").glob("*")) | set(folder.glob(".unfinished-*"))
+        gone = 0
+        try:
+            for path in sorted(ours):
+                try:
+                    path.unlink()  # a link is removed, never what it leads to
+                except FileNotFoundError:
+                    continue
+                gone += 1
+            for empty in (folder / "blobs", folder):
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()
+            left = tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+        except OSError as error:
+            raise VaultError(
+                f"evidence of {incident} cannot be removed",
+                why=f"{error.strerror or error}, after {gone} files",
+                next_step=f"check {folder}, then dispose again: what is left is removed then",
+            ) from error
+        return gone, left
 
     def _unusable(self, error: OSError) -> VaultError:
         return VaultError(

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from ringfence.model.access import PathState
 from ringfence.model.base import Instant, Json, Noun
 from ringfence.model.canary import CanaryReport
+from ringfence.model.custody import CustodyEvent
 from ringfence.model.evidence import Collected
 from ringfence.model.incident import Determination, Severity, State
 from ringfence.model.objects import ObjectRef
@@ -327,6 +328,7 @@ Event = Annotated[
     | EvidenceAcquired
     | EvidenceSealed
     | EvidenceHandled
+    | CustodyEvent
     | AccessTurned
     | AccessAccepted
     | CanaryTried

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_never
 
 from ringfence.model.canary import CanaryReport, CanaryResult
+from ringfence.model.custody import CustodyFact
 from ringfence.model.evidence import Collected
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
@@ -46,6 +47,7 @@ from ringfence.model.timeline import (
     StepFinished,
     TargetJoined,
 )
+from ringfence.reporting import custody
 from ringfence.reporting.text import counted, moment
 from ringfence.reporting.view import Milestone, Person, StepView, TimelineLine
 
@@ -141,6 +143,8 @@ def sentence(event: Event) -> str:
             return f"Evidence sealed as {event.seal}: {event.collected} of {event.items} items collected; {whole}"
         case EvidenceHandled():
             return f"Evidence {event.seal}: {event.action}: {event.result}"
+        case CustodyFact():
+            return custody.sentence(event)
         case AccessTurned():
             before = event.before or "first look"
             return f"Residual access, {event.path}: {before} → {event.after} ({event.level}): {event.why}"

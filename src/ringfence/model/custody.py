@@ -1,0 +1,50 @@
+"""What happens to evidence after it was sealed, as events of the timeline: held, kept elsewhere, disposed of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ringfence.model.base import Instant, Noun
+
+
+class CustodyFact(Noun):
+    """Base of these events."""
+
+    occurred_at: Instant
+    actor: str
+
+
+class HoldPlaced(CustodyFact):
+    """A legal hold: until it is lifted, nothing of the incident's evidence is disposed of."""
+
+    type: Literal["hold.placed"] = "hold.placed"
+    reason: str
+
+
+class HoldLifted(CustodyFact):
+    """The legal hold ended. Retention goes on."""
+
+    type: Literal["hold.lifted"] = "hold.lifted"
+    reason: str
+
+
+class DisposalOrdered(CustodyFact):
+    """Written before the first file is removed. `seals` and `sha256` (of their bundles) belong together."""
+
+    type: Literal["disposal.ordered"] = "disposal.ordered"
+    seals: tuple[str, ...]
+    sha256: tuple[str, ...]
+    reason: str
+    retained_until: Instant
+
+
+class EvidenceDisposed(CustodyFact):
+    """The files are gone from the vault's folder; the digests stay in the record. `copies` are where some may be."""
+
+    type: Literal["evidence.disposed"] = "evidence.disposed"
+    seals: tuple[str, ...]
+    files: int
+    copies: tuple[str, ...] = ()
+
+
+CustodyEvent = HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed

@@ -1,0 +1,33 @@
+"""What happened to sealed evidence, in sentences (pure)."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ringfence.model.custody import (
+    CustodyEvent,
+    DisposalOrdered,
+    EvidenceDisposed,
+    HoldLifted,
+    HoldPlaced,
+)
+from ringfence.reporting.text import counted, moment
+
+
+def sentence(event: CustodyEvent) -> str:
+    """One event in one sentence."""
+    match event:
+        case HoldPlaced():
+            return f"Legal hold on all evidence: {event.reason}"
+        case HoldLifted():
+            return f"Legal hold lifted: {event.reason}. Retention goes on."
+        case DisposalOrdered():
+            return (
+                f"Disposal of {', '.join(event.seals)} ordered, retained until {moment(event.retained_until)}: "
+                f"{event.reason}"
+            )
+        case EvidenceDisposed():
+            copies = f". Copies may be at {', '.join(event.copies)}" if event.copies else ""
+            return f"Disposed of: {', '.join(event.seals)}, {counted(event.files, 'file')}; digests stay{copies}"
+        case _:
+            assert_never(event)
