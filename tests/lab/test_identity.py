@@ -23,6 +23,7 @@ RBAC = "rbac.authorization.k8s.io/v1"
 GROUP = "rbac.authorization.k8s.io"
 ADMISSION = "admissionregistration.k8s.io/v1"
 ACCOUNT = "till"
+SERVICE_ACCOUNT = "kubernetes.io/service-account"
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +254,29 @@ def test_the_account_anew_kills_the_stolen_token_and_the_audit_log_says_what_it_
     assert seal["complete"] is True
     said = ringfence.run("undo", incident, f"recreate/{view['run']['number']}")
     assert (said.returncode, "cannot be brought back" in said.stdout) == (3, True)
+
+
+def test_tokens_in_secrets_are_found_by_metadata_and_deleted(bound: Space, office: Office, tmp_path: Path) -> None:
+    secret = {"name": "till-forever", "namespace": bound.name, "annotations": {f"{SERVICE_ACCOUNT}.name": ACCOUNT}}
+    bound.kube.create({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "type": f"{SERVICE_ACCOUNT}-token"})
+    bound.run("till-1", {"app": "till"}, account=ACCOUNT)
+    opted_in = {"identity": {"legacy_tokens": True}}
+    ringfence = Ringfence(bound.lab, tmp_path, office.appoint("gus", settings=opted_in).kubeconfig)
+    began = bound.lab.audit_log.stat().st_size
+    incident = contained(ringfence, bound, "till-1")
+    assert ringfence.rows(incident)["identity.legacy"]["state"] == "unseen"
+    refused = ringfence.json("cut-identity", incident, "--legacy-tokens", code=3)
+    assert "identity.legacy_tokens" in refused["outcome"]["next_step"]
+
+    ringfence.configure("identity", legacy_tokens=True)
+    row = ringfence.rows(incident)["identity.legacy"]
+    assert (row["state"], "till-forever" in row["why"]) == ("alive", True)
+    assert ringfence.json("cut-identity", incident, "--legacy-tokens")["outcome"] == {"kind": "applied"}
+    assert bound.kube.find("v1", "Secret", "till-forever", bound.name) is None
+    row = ringfence.rows(incident)["identity.legacy"]
+    assert (row["state"], row["level"]) == ("dead", "observed")
+    with bound.lab.audit_log.open("rb") as log:
+        log.seek(began if bound.lab.audit_log.stat().st_size >= began else 0)
+        asked = [json.loads(line) for line in log if b'"resource":"secrets"' in line and b":gus" in line]
+    assert {event["verb"] for event in asked} <= {"list", "get", "delete"}
+    assert asked
