@@ -117,8 +117,9 @@ class Range:
 
 @pytest.fixture(scope="module")
 def ground(
-    lab: Lab, responders: tuple[Responder, Responder], _migrated: Path, tmp_path_factory: pytest.TempPathFactory
+    argocd: Lab, responders: tuple[Responder, Responder], _migrated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Range]:
+    lab = argocd  # one of the actions is about Argo CD's objects
     folder = tmp_path_factory.mktemp("faults")
     store = open_store(f"sqlite:///{shutil.copy(_migrated, folder / 'faults.db')}")
 
