@@ -470,7 +470,9 @@ def _meddling(case: Case, change: Change, what: str) -> Callable[[], object]:
         back = {**live, "spec": before.get("spec"), "metadata": {**live["metadata"]}}
         for member in ("labels", "annotations"):
             back["metadata"][member] = before["metadata"].get(member)
-        del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile
+        # A custom resource is replaced only by who names its version; no controller looks at this one.
+        if not ref.api_version.startswith("argoproj.io/"):
+            del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile
         path = resource_of(ref).path(ref.namespace, ref.name)
         case.ground.kube.request("PUT", path, back)
 
