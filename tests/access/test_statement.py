@@ -13,6 +13,7 @@ import pytest
 
 from ringfence.access import facts as gathering
 from ringfence.access.facts import Facts
+from ringfence.access.gitops import DeliveredObject, Deliveries, Kept
 from ringfence.access.statement import rows
 from ringfence.errors import PlatformError
 from ringfence.model.access import AccessPath, PathState, Verdict, verdict
@@ -436,3 +437,45 @@ def test_the_basis_is_what_the_fence_stands_on(
 def test_a_pod_that_is_gone_has_no_basis(gather: Gather, api: Simulator) -> None:
     del api.objects["/api/v1", "pods", "bank", "cards-1"]
     assert gather().network_basis == ""
+
+
+# --- what Argo CD would put back -----------------------------------------------------
+def delivered(kept: Kept, *, changed: bool = True) -> Deliveries:
+    return Deliveries((DeliveredObject("NetworkPolicy allow-dns", "bank", changed, kept, "for a reason"),))
+
+
+@pytest.mark.parametrize(
+    ("kept", "state", "words"),
+    [
+        (Kept.REVERTED, ALIVE, "NetworkPolicy allow-dns will be reverted by Application bank"),
+        (Kept.FROZEN, UNSEEN, "may be reverted by Application bank"),
+        (Kept.ELSEWHERE, UNSEEN, "may be reverted by Application bank"),
+        (Kept.LEFT, DEAD, "is left as it is by Application bank"),
+    ],
+)
+def test_what_argo_cd_delivers_and_a_response_changed_has_a_row(kept: Kept, state: PathState, words: str) -> None:
+    found = row(facts(deliveries=delivered(kept)), "gitops.reversal")
+    assert found.state is state
+    assert words in found.why
+
+
+def test_one_object_that_is_reverted_keeps_the_row_alive() -> None:
+    both = Deliveries((*delivered(Kept.LEFT).objects, *delivered(Kept.REVERTED).objects))
+    assert row(facts(deliveries=both), "gitops.reversal").state is ALIVE
+
+
+def test_what_no_response_changed_is_no_way_back_in() -> None:
+    assert row(facts(deliveries=delivered(Kept.REVERTED, changed=False)), "gitops.reversal").state is DEAD
+
+
+def test_without_argo_cd_there_is_no_row_and_applications_that_are_not_shown_are_unseen() -> None:
+    assert "gitops.reversal" not in states(facts())
+    found = row(facts(deliveries=Deliveries(unread="forbidden")), "gitops.reversal")
+    assert (found.state, "forbidden" in found.why) == (UNSEEN, True)
+
+
+def test_a_replacement_says_who_recreates_the_pod_and_where_its_template_lies() -> None:
+    assert "will be recreated by ReplicaSet cards-6b7f" in row(facts(), "workload.replacement").why
+    found = row(facts(deliveries=Deliveries(template="bank")), "workload.replacement")
+    assert "Application bank" in found.why
+    assert "in Git" in found.until

@@ -18,6 +18,7 @@ NOWHERE = {"ringfence.dev/nowhere": "true"}
 NETWORKING = "networking.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
+ARGOCD = "argoproj.io/v1alpha1"
 
 
 @dataclass
@@ -150,6 +151,17 @@ def _node(stage: Stage) -> Json:
     return stage.make("v1", "Node", {}, namespaced=False)
 
 
+def _delivered(stage: Stage) -> Json:
+    """A Deployment of an Application that syncs by itself. Argo CD does not look into this namespace for any."""
+    mark = f"{stage.namespace}_{stage.tag}:apps/Deployment:{stage.namespace}/{stage.tag}"
+    selector = {"matchLabels": {"app": stage.tag}}
+    source = {"repoURL": "https://git.example/bank.git", "path": "."}
+    spec = {"project": "default", "source": source, "destination": {"namespace": stage.namespace}}
+    stage.make(ARGOCD, "Application", {**spec, "syncPolicy": {"automated": {"selfHeal": True}}})
+    body = {"replicas": 0, "selector": selector, "template": stage.template()}
+    return stage.make("apps/v1", "Deployment", body, annotations={"argocd.argoproj.io/tracking-id": mark})
+
+
 _REPLICAS = {"replicas": 1}
 _UNBIND = "unbind-RoleBinding-{namespace}-{tag}"
 _SAME = {"accept_same_image": True}
@@ -173,6 +185,7 @@ SCENES: tuple[Scene, ...] = (
         _SAME,
     ),
     Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
+    Scene("suspend-sync", "argocd.suspend_sync", _delivered, ("suspend-{tag}",)),
     Scene("cordon", "node.cordon", _node, ("cordon",)),
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
     Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),

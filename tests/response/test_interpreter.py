@@ -96,7 +96,7 @@ def test_a_group_shares_one_deny_and_each_pod_has_its_own_step(context: Context,
     posts = [request for request in api.writes if request.method == "POST" and request.path.endswith("policies")]
     assert len(posts) == 1
     labels = {event.step for event in events(context) if event.type == "step.finished"}
-    assert labels == {"cut/1/1", "cut/1/2"}
+    assert {label for label in labels if label.startswith("cut")} == {"cut/1/1", "cut/1/2"}
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,8 @@ class Cluster:
         room, accept = self._max_answer_bytes, answers.accepted(resource, "List")
         while True:
             try:
-                answer = self._send(
-                    "GET", resource.path(namespace), verb="list", target=target, query=query, accept=accept
-                )
+                where = resource.path(namespace)
+                answer = self._send("GET", where, verb="list", target=target, query=query, accept=accept)
             except NotFound as error:
                 if error.status != 410:
                     raise
