@@ -61,16 +61,29 @@ def show(
 
 
 @app.command()
-def verify(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
+def verify(
+    incident: IncidentId,
+    seal: SealId = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Read the copy in S3 as well, all of it.")] = False,
+    out: Output = Format.TEXT,
+    config: ConfigFile = None,
+) -> None:
     """Verify a sealed bundle offline: exit code 20 when it was tampered with, 21 when it cannot be checked."""
     from ringfence.cli import bundles
 
-    verified = bundles.verify(configuration(config), incident, seal)
+    settings = configuration(config)
+    verified = bundles.verify(settings, incident, seal)
+    if remote:
+        from ringfence.cli import custody
+
+        verified["copy"] = custody.check_copy(settings, bundles.open_seal(settings, incident, seal).seal)
     if out in (Format.JSON, Format.YAML):
         say_data(verified, out)
     else:
         say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
         say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
+        if remote:
+            say(clean(f"copy verified: {verified['copy']}"))
 
 
 @app.command()

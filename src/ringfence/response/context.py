@@ -48,6 +48,8 @@ class Policy:
     canary: Options | None = None
     canary_always: bool = False
     audit_log: Path | None = None
+    copy_place: str = ""
+    """Where copies of sealed bundles go; empty: nowhere."""
 
 
 @dataclass(frozen=True)
