@@ -161,3 +161,21 @@ def test_a_section_from_the_environment_that_is_no_json_is_refused(monkeypatch: 
 def test_a_configuration_cannot_be_changed_once_it_is_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.load().containment.serving_floor = 0  # type: ignore[misc]
+
+
+def test_a_bucket_is_named_in_the_environment_too_and_never_with_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("vault: {s3: {bucket: bank-evidence}}\n")
+    monkeypatch.setenv("RINGFENCE_VAULT__S3__PREFIX", "unit")
+    section = config.load(file).vault.s3
+    assert section is not None
+    assert (section.bucket, section.prefix, section.object_lock) == ("bank-evidence", "unit", "compliance")
+    file.write_text("vault: {s3: {bucket: bank-evidence, endpoint_url: 'http://key:secret@host'}}\n")
+    with pytest.raises(ConfigError) as refused:
+        config.load(file)
+    assert "secret" not in str(refused.value)
+    file.write_text("vault: {s3: {bucket: bank-evidence, access_key: x}}\n")
+    with pytest.raises(ConfigError, match="no such key"):
+        config.load(file)

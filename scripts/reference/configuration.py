@@ -65,17 +65,26 @@ def page() -> str:
 def _section(name: str, field: FieldInfo) -> str:
     model = _model(field.annotation)
     listed = get_origin(field.annotation) is tuple
+    inner = {key: part for key, member in model.model_fields.items() if (part := _part(member.annotation))}
     rows = [
         (
             code(f"{name}[].{key}" if listed else f"{name}.{key}"),
             _type(member),
             "required" if member.is_required() else _default(name, member),
-            "" if listed else code(f"RINGFENCE_{name}__{key}".upper()),
+            "" if listed else code(f"RINGFENCE_{name.replace('.', '__')}__{key}".upper()),
         )
         for key, member in model.model_fields.items()
+        if key not in inner
     ]
     heading = f"## {name}" + (" (a list)" if listed else "")
-    return f"{heading}\n\n{doc(model)}\n\n" + table(("key", "type", "default", "environment"), rows)
+    section = f"{heading}\n\n{doc(model)}\n\n" + table(("key", "type", "default", "environment"), rows)
+    return "\n\n".join([section, *(_section(f"{name}.{key}", FieldInfo(annotation=inner[key])) for key in inner)])
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """A section within a section, which may be left out."""
+    candidates = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _model(annotation: Any) -> type[BaseModel]:

@@ -22,6 +22,7 @@ from ringfence.store.database import Store, open_store, sqlite_file
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
     from ringfence.actions.canary import Options
     from ringfence.durable.port import Engine
+    from ringfence.evidence.copies import Copier
     from ringfence.evidence.sealing import Sealer
     from ringfence.evidence.vault import Vault
     from ringfence.platform.kubernetes.client import Cluster
@@ -121,6 +122,7 @@ def policy(config: Config) -> Policy:
         lease_minutes=config.guardrails.lease_minutes,
         canary=_canary(config),
         canary_always=config.canary.enabled,
+        copy_place=copy_place(config),
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
     )
@@ -139,7 +141,35 @@ def reach(config: Config) -> Cluster:
 def _sealer(config: Config, store: Store, vault: Vault) -> Sealer:
     from ringfence.evidence.sealing import Sealer
 
-    return Sealer(store, vault, signing_key(config))
+    sends = copier(config, store)
+    return Sealer(store, vault, signing_key(config), after_seal=sends.after_seal if sends is not None else None)
+
+
+def copy_place(config: Config) -> str:
+    """Where copies of bundles go; empty when nowhere."""
+    return config.vault.s3.place if config.vault.s3 is not None else ""
+
+
+def copier(config: Config, store: Store) -> Copier | None:
+    """What sends copies of bundles to S3; None when that is not configured. Nothing is sent yet."""
+    section = config.vault.s3
+    if section is None:
+        return None
+    from ringfence.evidence.copies import Copier
+    from ringfence.platform.s3 import Bucket
+
+    prefix = section.prefix.strip("/")
+    return Copier(
+        store=store,
+        connect=functools.cache(
+            lambda: Bucket(section.bucket, region=section.region, endpoint_url=section.endpoint_url)
+        ),
+        place=section.place,
+        prefix=f"{prefix}/" if prefix else "",
+        mode="" if section.object_lock == "none" else section.object_lock.upper(),
+        retain_days=section.retain_days,
+        legal_hold=section.legal_hold,
+    )
 
 
 @contextlib.contextmanager
@@ -253,6 +283,7 @@ def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:
             "alertmanager": config.observability.alertmanager_url,
             "grafana": config.observability.grafana_url,
         },
+        copier=lambda opened: copier(config, opened),
         namespaces=namespaces,
         canary=_canary(config),
         probe=probe,

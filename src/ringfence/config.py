@@ -43,13 +43,41 @@ class StoreSection(_Section):
     url: str = Field(default_factory=lambda: f"sqlite:///{_state_home() / 'ringfence.db'}")
 
 
+class S3Section(_Section):
+    """A bucket that gets a copy of every sealed bundle. Credentials come by AWS's usual chain, never from here.
+
+    ``object_lock`` is the mode in which a copy is locked for ``retain_days``, ``legal_hold`` holds it beyond.
+    """
+
+    bucket: str = Field(min_length=3)
+    prefix: str = ""
+    region: str | None = None
+    endpoint_url: str | None = Field(default=None, pattern=_HTTP)
+    object_lock: Literal["compliance", "governance", "none"] = "compliance"
+    retain_days: int = Field(default=1825, ge=1, le=36500)
+    legal_hold: bool = False
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _no_credentials(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value:
+            raise ValueError("no credentials here: they come by AWS's usual chain")
+        return value
+
+    @property
+    def place(self) -> str:
+        """How the place is named in the record."""
+        return f"{self.endpoint_url.rstrip('/')}/{self.bucket}" if self.endpoint_url else f"s3://{self.bucket}"
+
+
 class VaultSection(_Section):
     """The folder of evidence and sealed bundles. ``retention_days``: for how long after the incident was closed nothing
-    of its evidence may be disposed of.
+    of its evidence may be disposed of. ``s3``: where copies of bundles go; none: nowhere.
     """
 
     path: Path = Field(default_factory=lambda: _state_home() / "vault")
     retention_days: int = Field(default=1825, ge=0, le=36500)
+    s3: S3Section | None = None
 
 
 class SigningSection(_Section):

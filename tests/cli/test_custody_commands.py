@@ -31,3 +31,27 @@ def test_disposal_of_an_open_incident_is_refused_and_told(declared: Console) -> 
     assert done.code == ExitCode.REFUSED
     assert "not closed" in str(done.error)
     assert "retention" in declared("timeline", "1").out
+
+
+def test_without_a_bucket_there_is_nowhere_to_push_to(declared: Console) -> None:
+    done = declared("evidence", "push", "1")
+    assert done.code == ExitCode.CONFIG
+    assert "vault.s3" in str(done.error and done.error.next_step)
+
+
+def test_a_cut_is_sealed_though_its_bucket_is_silent_and_status_says_so(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    console.settings["vault"]["s3"] = {"bucket": "evidence", "endpoint_url": "http://127.0.0.1:9", "region": "x"}
+    done = console("contain", "cards-1", "-n", "bank", "--reason", "odd egress", "--accept-outage")
+    assert "sealed" in done.out, done.out + done.err
+    assert "NOT SEALED" not in done.out
+    status = console("status", "1")
+    assert "MISSING for 1 seal" in status.out
+    assert "ringfence evidence push INC-1" in status.out
+    assert len(console("status", "1", "-o", "json").data["evidence"]["uncopied"]) == 1
+    assert console("evidence", "verify", "1").code == 0, "the seal itself is whole"
+    pushed = console("evidence", "push", "1")
+    assert (pushed.code, "failed" in pushed.out) == (ExitCode.INCOMPLETE, True)
+    assert console("evidence", "verify", "1", "--remote").code == ExitCode.NOT_FOUND

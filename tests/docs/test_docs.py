@@ -203,6 +203,7 @@ def test_names_of_environment_variables_are_keys_of_the_configuration(page: Path
         for section, field in config.Config.model_fields.items()
         for key in getattr(field.annotation, "model_fields", ())
     }
+    keys |= {f"RINGFENCE_VAULT__S3__{key}".upper() for key in config.S3Section.model_fields}
     keys |= {f"RINGFENCE_{section}".upper() for section in config.Config.model_fields}
     found = set(re.findall(r"RINGFENCE_\w+", page.read_text(encoding="utf-8")))
     assert found - {"RINGFENCE_", "RINGFENCE_CONFIG"} <= keys

@@ -6,27 +6,72 @@ from datetime import UTC, datetime
 
 from ringfence import app as wiring
 from ringfence.config import Config
+from ringfence.errors import ConfigError, Tampered
 from ringfence.evidence import retention
+from ringfence.evidence.copies import Copier, missing
+from ringfence.evidence.handling import handled
+from ringfence.model.custody import EvidenceCopied
+from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
-from ringfence.store import incidents
+from ringfence.store import evidence, incidents, timeline
+from ringfence.store.database import Store
 
 
-def hold(config: Config, incident_id: str, reason: str) -> Incident:
-    """Raises TargetError, StoreError."""
+def push(config: Config, incident_id: str) -> list[EvidenceCopied]:
+    """Send every seal that has no copy. Raises ConfigError when copies go nowhere, TargetError, StoreError."""
+    store = wiring.store(config)
+    sends = _copier(config, store)
+    with store.read() as session:
+        incident = incidents.get(session, incident_id)
+        seals = evidence.seals(session, incident.id)
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+    actor = wiring.local_principal().id
+    return [sends.send(seal, actor) for seal, _ in missing(events, seals, sends.place)]
+
+
+def check_copy(config: Config, seal: Seal) -> str:
+    """Read the copy of a seal to its end. Raises ConfigError, TargetError, Tampered, PlatformError."""
+    store = wiring.store(config)
+    actor = wiring.local_principal().id
+    try:
+        words = _copier(config, store).check(seal)
+    except Tampered as error:
+        handled(store, seal, "verify", str(error), actor=actor, now=datetime.now(UTC))
+        raise
+    handled(store, seal, "verify", f"copy verified: {words}", actor=actor, now=datetime.now(UTC))
+    return words
+
+
+def _copier(config: Config, store: Store) -> Copier:
+    sends = wiring.copier(config, store)
+    if sends is None:
+        raise ConfigError(
+            "copies of evidence go nowhere",
+            location="vault.s3",
+            why="no bucket is configured",
+            next_step="vault.s3.bucket names one",
+        )
+    return sends
+
+
+def hold(config: Config, incident_id: str, reason: str) -> tuple[Incident, tuple[str, ...]]:
+    """The incident, and the copies that could not be held. Raises TargetError, StoreError."""
     store = wiring.store(config)
     with store.read() as session:
         incident = incidents.get(session, incident_id)
     retention.place_hold(store, incident, reason, actor=wiring.local_principal().id, now=datetime.now(UTC))
-    return incident
+    sends = wiring.copier(config, store)
+    return incident, sends.hold(incident.id, on=True) if sends is not None else ()
 
 
-def unhold(config: Config, incident_id: str, reason: str) -> Incident:
-    """Raises TargetError, StoreError."""
+def unhold(config: Config, incident_id: str, reason: str) -> tuple[Incident, tuple[str, ...]]:
+    """The incident, and the copies that stay held. Raises TargetError, StoreError."""
     store = wiring.store(config)
     with store.read() as session:
         incident = incidents.get(session, incident_id)
     retention.lift_hold(store, incident, reason, actor=wiring.local_principal().id, now=datetime.now(UTC))
-    return incident
+    sends = wiring.copier(config, store)
+    return incident, sends.hold(incident.id, on=False) if sends is not None else ()
 
 
 def doomed(config: Config, incident_id: str) -> list[str]:
@@ -44,6 +89,8 @@ def dispose(config: Config, incident_id: str, reason: str) -> retention.Disposal
     store = wiring.store(config)
     with store.read() as session:
         incident = incidents.get(session, incident_id)
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+    sent = [one for one in events if isinstance(one, EvidenceCopied) and one.key]
     return retention.dispose(
         store,
         wiring.vault(config),
@@ -52,4 +99,5 @@ def dispose(config: Config, incident_id: str, reason: str) -> retention.Disposal
         retention_days=config.vault.retention_days,
         actor=wiring.local_principal().id,
         now=datetime.now(UTC),
+        copies=tuple(dict.fromkeys(f"{one.place}/{one.key}" for one in sent)),
     )

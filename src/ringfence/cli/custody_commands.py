@@ -1,4 +1,4 @@
-"""``ringfence evidence hold | unhold | dispose``: how long evidence is kept, and its end."""
+"""``ringfence evidence hold | unhold | push | dispose``: how long evidence is kept, and its end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ringfence.cli.options import ConfigFile, IncidentId, configuration
-from ringfence.cli.output import note, say
+from ringfence.cli.output import note, say, stop
 from ringfence.cli.text import clean, plural
+from ringfence.errors import ExitCode
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, in words; it stays in the record.")]
 
@@ -16,6 +17,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, in words; it stays i
 def register(app: typer.Typer) -> None:
     app.command()(hold)
     app.command()(unhold)
+    app.command()(push)
     app.command()(dispose)
 
 
@@ -23,16 +25,32 @@ def hold(incident: IncidentId, reason: Reason, config: ConfigFile = None) -> Non
     """Put the evidence of an incident under a legal hold: nothing of it is disposed of until that is lifted."""
     from ringfence.cli import custody
 
-    here = custody.hold(configuration(config), incident, words(reason))
+    here, failed = custody.hold(configuration(config), incident, words(reason))
     say(clean(f"{here.id} is under a legal hold"))
+    _told(failed, "a copy is not under a legal hold")
 
 
 def unhold(incident: IncidentId, reason: Reason, config: ConfigFile = None) -> None:
     """Lift the legal hold. Retention goes on."""
     from ringfence.cli import custody
 
-    here = custody.unhold(configuration(config), incident, words(reason))
+    here, failed = custody.unhold(configuration(config), incident, words(reason))
     say(clean(f"the legal hold on {here.id} is lifted"))
+    _told(failed, "a copy stays under its legal hold")
+
+
+def push(incident: IncidentId, config: ConfigFile = None) -> None:
+    """Send what has no copy in S3 yet, read it back, and say how it is locked."""
+    from ringfence.cli import custody
+
+    sent = custody.push(configuration(config), incident)
+    for word in sent:
+        where = f"{word.place}/{word.key}" if word.key else word.place
+        say(clean(f"{word.seal}: {word.result}, {where}" + (f": {word.why}" if word.why else "")))
+    if not sent:
+        say("every seal has its copy")
+    if any(word.result != "copied" for word in sent):
+        stop(ExitCode.INCOMPLETE)
 
 
 def dispose(
@@ -57,6 +75,12 @@ def dispose(
     if done.copies:
         note(f"copies may remain at {', '.join(done.copies)}")
     note("removed from the folder: snapshots, backups and the medium itself may still hold the bytes")
+
+
+def _told(failed: tuple[str, ...], what: str) -> None:
+    if failed:
+        note(*(f"{what}: {why}" for why in failed))
+        stop(ExitCode.INCOMPLETE)
 
 
 def words(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from ringfence.cli import custody_commands
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
 from ringfence.cli.output import Format, fail, note, say, say_data, table
 from ringfence.cli.text import clean
+
+if TYPE_CHECKING:
+    from ringfence.config import Config
 
 app = typer.Typer(
     help="List, show, verify, export, collect, hold and dispose of sealed evidence.",
@@ -89,6 +92,7 @@ def verify(
     audit_log: AuditLogs = None,
     identity: Identities = None,
     clock_tolerance: ClockTolerance = 5.0,
+    remote: Annotated[bool, typer.Option("--remote", help="Read the copy in S3 as well, all of it.")] = False,
     out: Output = Format.TEXT,
     config: ConfigFile = None,
 ) -> None:
@@ -100,7 +104,7 @@ def verify(
 
     loaded = configuration(config)
     if not audit_log:
-        _show_verified(bundles.verify(loaded, incident, seal), out)
+        _show_verified(_verified(loaded, incident, seal, remote), out)
         return
     from ringfence.cli import audit_check
     from ringfence.errors import RingfenceError, Tampered, TargetError, Unverifiable
@@ -108,7 +112,7 @@ def verify(
     problems: list[RingfenceError] = []
     verified: dict[str, object] = {"verified": False}
     try:
-        verified = bundles.verify(loaded, incident, seal)
+        verified = _verified(loaded, incident, seal, remote)
     except (Tampered, Unverifiable) as error:
         problems.append(error)
     except TargetError as error:
@@ -132,12 +136,25 @@ def verify(
         raise first
 
 
+def _verified(config: Config, incident: str, seal: str | None, remote: bool) -> dict[str, object]:
+    from ringfence.cli import bundles
+
+    verified = bundles.verify(config, incident, seal)
+    if remote:
+        from ringfence.cli import custody
+
+        verified["copy"] = custody.check_copy(config, bundles.open_seal(config, incident, seal).seal)
+    return verified
+
+
 def _show_verified(verified: dict[str, object], out: Format) -> None:
     if out in (Format.JSON, Format.YAML):
         say_data(verified, out)
         return
     say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
     say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
+    if "copy" in verified:
+        say(clean(f"copy verified: {verified['copy']}"))
 
 
 @app.command()

@@ -37,6 +37,9 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     yield "IDENTITY", _identity(by_path)
     yield "CUSTOMERS", _customers(view)
     yield "EVIDENCE", _evidence(view)
+    if view.uncopied:
+        push = f"ringfence evidence push {view.incident.id}"
+        yield "COPY", f"MISSING for {plural(len(view.uncopied), 'seal')}: {view.uncopied[-1]} (next: {push})"
     yield "SPREAD", _spread(view, by_path)
     for row in view.rows:
         if row.path in ("network.dns", "identity.cloud", "node") and row.state is PathState.ALIVE:

@@ -51,6 +51,8 @@ class View:
     steps: tuple[StepRun, ...] = ()
     waiting: tuple[Approval, ...] = ()
     lease: Lease | None = None
+    uncopied: tuple[str, ...] = ()
+    """Seals without a copy where copies go, each with the reason."""
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +109,7 @@ class View:
                 "seal": newest.to_json() if newest else None,
                 "items": [item.to_json() for item in self.items],
                 "problem": self.evidence_problem,
+                "uncopied": list(self.uncopied),
             },
             "unread": self.unread,
             "next": list(self.next_commands),

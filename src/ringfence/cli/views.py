@@ -8,14 +8,15 @@ from ringfence import app as wiring
 from ringfence.cli.view import Customers, View
 from ringfence.config import Config
 from ringfence.errors import Denied, ExitCode, NotSent, Unanswered
+from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, Skipped, Unknown
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.response.context import Context
 from ringfence.response.statement import Statement, retest
-from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets
-from ringfence.store.database import Store
+from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets, timeline
+from ringfence.store.database import Session, Store
 
 if TYPE_CHECKING:
     from ringfence.response.verbs import Result
@@ -36,12 +37,13 @@ def of_result(context: Context, result: Result, seconds_to_cut: float | None = N
         evidence_problem=result.evidence_problem,
         run=result.run,
         steps=result.steps,
+        place=context.policy.copy_place,
     )
 
 
 def of_incident(context: Context, incident: Incident) -> View:
     """The incident as it is now: retested."""
-    return _view(context.store, incident, retest(context, incident))
+    return _view(context.store, incident, retest(context, incident), place=context.policy.copy_place)
 
 
 def as_stored(config: Config, incident_id: str, why: str) -> View:
@@ -50,7 +52,7 @@ def as_stored(config: Config, incident_id: str, why: str) -> View:
     with store.read() as session:
         incident = incidents.get(session, incident_id)
         rows = access.rows(session, incident.id)
-    return _view(store, incident, Statement(rows, (), why))
+    return _view(store, incident, Statement(rows, (), why), place=wiring.copy_place(config))
 
 
 def exit_code(view: View, run: Run | None = None) -> ExitCode:
@@ -86,6 +88,7 @@ def _view(
     evidence_problem: str = "",
     run: Run | None = None,
     steps: tuple[StepRun, ...] = (),
+    place: str = "",
 ) -> View:
     with store.read() as session:
         current = incidents.get(session, incident.id)
@@ -97,6 +100,7 @@ def _view(
             one for one in approvals.of_incident(session, incident.id) if one.decision is Decision.PENDING
         )
         lease = commands.lease_of(session, incident.id)
+        lacking = _uncopied(session, incident.id, seals, place)
     siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,
@@ -119,7 +123,18 @@ def _view(
         steps=steps,
         waiting=waiting,
         lease=lease,
+        uncopied=lacking,
     )
+
+
+def _uncopied(session: Session, incident: str, seals: tuple[Seal, ...], place: str) -> tuple[str, ...]:
+    """The seals that have no copy where copies go, each with the reason."""
+    if not place or not seals:
+        return ()
+    from ringfence.evidence.copies import missing
+
+    events = [entry.event for entry in timeline.read(session, incident)]
+    return tuple(f"{seal.id}: {why}" for seal, why in missing(events, seals, place))
 
 
 def same(one: View, other: View) -> bool:

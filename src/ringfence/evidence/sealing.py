@@ -7,7 +7,7 @@ previous logs are collected or the server said that there are none. Refused or f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +65,8 @@ class Sealer:
     store: Store
     vault: Vault
     key: SigningKey
+    after_seal: Callable[[Seal, str], None] | None = None
+    """Called with a new seal, once it is recorded, and its actor: what comes after a seal may not undo it."""
 
     def seal(
         self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], *, actor: str, key: str
@@ -153,6 +155,8 @@ class Sealer:
             rows.add_seal(session, seal, capture, actor=actor, now=now)
             stored = [(custody.Action.STORE, seal.id, str(bundle.path), bundle.sha256)]
             append_custody(session, incident.id, stored, actor=actor, now=now)
+        if self.after_seal is not None:
+            self.after_seal(seal, actor)
         return seal
 
     def _left_behind(self, incident: str, capture: int, items: tuple[manifest.Item, ...]) -> _Bundle | None:

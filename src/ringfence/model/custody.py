@@ -47,4 +47,23 @@ class EvidenceDisposed(CustodyFact):
     copies: tuple[str, ...] = ()
 
 
-CustodyEvent = HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed
+class EvidenceCopied(CustodyFact):
+    """A sealed bundle was sent to another place, or could not be. `unlocked`: it is there, but not locked as asked.
+
+    `sha256`, `version` and the lock are what the other side says of the object, read back after the write.
+    """
+
+    type: Literal["evidence.copied"] = "evidence.copied"
+    seal: str
+    place: str
+    key: str = ""
+    result: Literal["copied", "unlocked", "failed"]
+    why: str = ""
+    version: str = ""
+    sha256: str = ""
+    mode: str = ""
+    retain_until: Instant | None = None
+    legal_hold: bool = False
+
+
+CustodyEvent = EvidenceCopied | HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed

@@ -7,6 +7,7 @@ from typing import assert_never
 from ringfence.model.custody import (
     CustodyEvent,
     DisposalOrdered,
+    EvidenceCopied,
     EvidenceDisposed,
     HoldLifted,
     HoldPlaced,
@@ -29,5 +30,10 @@ def sentence(event: CustodyEvent) -> str:
         case EvidenceDisposed():
             copies = f". Copies may be at {', '.join(event.copies)}" if event.copies else ""
             return f"Disposed of: {', '.join(event.seals)}, {counted(event.files, 'file')}; digests stay{copies}"
+        case EvidenceCopied(result="failed"):
+            return f"No copy of {event.seal} at {event.place}: {event.why}"
+        case EvidenceCopied():
+            why = f": {event.why}" if event.why else ""
+            return f"Copy of {event.seal} at {event.place}/{event.key}, {event.result}{why}"
         case _:
             assert_never(event)

@@ -50,6 +50,8 @@ class Policy:
     canary_always: bool = False
     audit_log: Path | None = None
     legacy_tokens: bool = False
+    copy_place: str = ""
+    """Where copies of sealed bundles go; empty: nowhere."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ringfence.actions.canary import Canary, Options
 from ringfence.actions.registry import ACTIONS
 from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import RingfenceError
+from ringfence.evidence.copies import Copier
 from ringfence.evidence.permissions import PERMISSIONS as EVIDENCE
 from ringfence.evidence.vault import Vault
 from ringfence.platform.kubernetes.client import Cluster
@@ -20,6 +21,7 @@ from ringfence.response.permissions import READING, REHEARSAL
 from ringfence.response.readiness import local
 from ringfence.response.readiness.cloud import check_cloud
 from ringfence.response.readiness.cluster import check_audit, check_clock, check_events, check_identity
+from ringfence.response.readiness.copies import check_copies
 from ringfence.response.readiness.findings import Finding, failed
 from ringfence.response.readiness.monitoring import check_monitoring
 from ringfence.response.readiness.network import check_network
@@ -47,6 +49,7 @@ class Site:
     actions: tuple[str, ...]
     audit_log: Path | None
     monitoring: Mapping[str, str | None]
+    copier: Callable[[Store], Copier | None]
     namespaces: tuple[str, ...]
     canary: Options | None
     probe: bool
@@ -56,6 +59,7 @@ def examine(site: Site) -> Iterator[Finding]:
     """Every finding, as soon as it is there."""
     yield from local.check_store(site.open_store, site.engine_lock)
     yield local.check_vault(site.vault)
+    yield from check_copies(site.open_store, site.copier)
     yield local.check_key(site.load_key, site.key)
     yield local.check_contacts(site.contacts)
     yield from check_monitoring(site.monitoring)

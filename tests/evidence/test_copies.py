@@ -1,0 +1,281 @@
+"""Copies of bundles in S3, against servers that speak its API: written once, locked, read back, and said when missing.
+
+moto is enough for most of it. What it gets wrong (it accepts a wrong checksum, and lets a compliance lock be shortened)
+is tried on ministack, where that is installed: ``RINGFENCE_TEST_MINISTACK`` names its program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from ringfence.errors import Conflict, Invalid, NotSent, PlatformError, Tampered
+from ringfence.evidence.copies import Copier, missing
+from ringfence.evidence.retention import place_hold
+from ringfence.evidence.vault import Vault
+from ringfence.model.custody import EvidenceCopied
+from ringfence.model.evidence import Seal
+from ringfence.model.incident import Incident, Severity
+from ringfence.model.objects import ObjectRef
+from ringfence.model.principal import Principal
+from ringfence.model.timeline import Event
+from ringfence.platform.s3 import Bucket, Lock
+from ringfence.response.readiness.copies import check_copies
+from ringfence.store import evidence, incidents, timeline
+from ringfence.store.database import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+WHO = Principal(issuer="kubernetes:c1", subject="alice", kind="kubernetes")
+TARGET = ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1")
+MINISTACK = os.environ.get("RINGFENCE_TEST_MINISTACK", "")
+BUNDLE = b"a bundle"
+SHA = hashlib.sha256(BUNDLE).hexdigest()
+NO_LOCK = Lock("", None, False)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    port = free_port()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not MINISTACK:
+        pytest.skip("ministack is not installed")
+    port = free_port()
+    environment = {**os.environ, "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1"}
+    log = (tmp_path_factory.mktemp("ministack") / "log").open("wb")
+    with subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(params=["moto", "ministack"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def client(endpoint: str) -> Any:
+    return boto3.client("s3", endpoint_url=endpoint)
+
+
+def bucket_at(endpoint: str, *, locked: bool = True) -> Bucket:
+    name = f"evidence-{time.monotonic_ns()}"
+    client(endpoint).create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
+    return Bucket(name, region="us-east-1", endpoint_url=endpoint)
+
+
+@pytest.fixture
+def seal(fresh_store: Store, tmp_path: Path) -> Seal:
+    vault = Vault(tmp_path / "vault")
+    with fresh_store.write() as session:
+        declared = incidents.declare(
+            session,
+            target=TARGET,
+            incident_type="compromised-workload",
+            severity=Severity.HIGH,
+            title="odd egress",
+            principal=WHO,
+            fence="f1",
+            command="contain",
+            now=NOW,
+        )
+    vault.blobs(declared.id)
+    path = vault.bundle(declared.id, 1)
+    path.write_bytes(BUNDLE)
+    made = Seal(
+        id=f"{declared.id}/seal/1",
+        incident=declared.id,
+        subject_uid="u1",
+        path=str(path),
+        bundle_sha256=SHA,
+        key_id="k",
+        sealed_at=NOW,
+        items=1,
+        collected=1,
+        complete=True,
+    )
+    with fresh_store.write() as session:
+        evidence.add_seal(session, made, evidence.begin_capture(session, declared.id, "k"), actor=WHO.id, now=NOW)
+    return made
+
+
+def copier(store: Store, bucket: Bucket, mode: str = "COMPLIANCE") -> Copier:
+    return Copier(store, lambda: bucket, "s3://place", "unit/", mode, 30, False)
+
+
+def events(store: Store, seal: Seal) -> list[Event]:
+    with store.read() as session:
+        return [entry.event for entry in timeline.read(session, seal.incident)]
+
+
+def incident_of(store: Store, seal: Seal) -> Incident:
+    with store.read() as session:
+        return incidents.get(session, seal.incident)
+
+
+def test_a_copy_is_locked_read_back_and_recorded(endpoint: str, fresh_store: Store, seal: Seal) -> None:
+    bucket = bucket_at(endpoint)
+    sends = copier(fresh_store, bucket)
+    assert missing(events(fresh_store, seal), [seal], sends.place) == ((seal, "it was not sent"),)
+    word = sends.send(seal, "local/a")
+    assert (word.result, word.sha256, word.mode, word.why) == ("copied", SHA, "COMPLIANCE", "")
+    assert word.version
+    assert word.retain_until is not None
+    assert word.retain_until > datetime.now(UTC) + timedelta(days=29)
+    assert missing(events(fresh_store, seal), [seal], sends.place) == ()
+    assert "compliance lock" in sends.check(seal)
+    with pytest.raises(Exception, match=r"AccessDenied|Access Denied"):
+        client(endpoint).delete_object(Bucket=bucket.name, Key=word.key, VersionId=word.version)
+    with fresh_store.read() as session:
+        last = evidence.custody(session, seal.incident)[-1]
+    assert word.version in last
+    assert '"store"' in last
+
+
+def test_sending_again_is_no_second_version(endpoint: str, fresh_store: Store, seal: Seal) -> None:
+    bucket = bucket_at(endpoint)
+    sends = copier(fresh_store, bucket)
+    first, again = sends.send(seal, "local/a"), sends.send(seal, "local/a")
+    assert (again.result, again.version) == ("copied", first.version)
+    assert len(client(endpoint).list_object_versions(Bucket=bucket.name)["Versions"]) == 1
+
+
+def test_a_name_that_is_taken_by_other_bytes_is_a_conflict(endpoint: str, tmp_path: Path) -> None:
+    bucket = bucket_at(endpoint)
+    client(endpoint).put_object(Bucket=bucket.name, Key="k", Body=b"somebody else's")
+    (tmp_path / "b").write_bytes(BUNDLE)
+    with pytest.raises(Conflict, match="other bytes"):
+        bucket.put("k", tmp_path / "b", SHA, NO_LOCK)
+
+
+def test_a_copy_that_was_replaced_is_tampered_with(endpoint: str, fresh_store: Store, seal: Seal) -> None:
+    bucket = bucket_at(endpoint, locked=False)
+    sends = copier(fresh_store, bucket, mode="")
+    word = sends.send(seal, "local/a")
+    client(endpoint).put_object(Bucket=bucket.name, Key=word.key, Body=b"forged")
+    with pytest.raises(Tampered):
+        sends.check(seal)
+
+
+def test_a_bucket_without_a_lock_gets_no_copy_that_counts_and_doctor_names_it(
+    endpoint: str, fresh_store: Store, seal: Seal
+) -> None:
+    sends = copier(fresh_store, bucket_at(endpoint, locked=False))
+    assert sends.send(seal, "local/a").result != "copied"
+    assert missing(events(fresh_store, seal), [seal], sends.place) != ()
+    found = list(check_copies(lambda: fresh_store, lambda _: sends))
+    assert found[0].level.value == "fail"
+    assert "no versioning and no Object Lock" in found[0].saw
+    assert "seals have no copy" in found[1].saw
+
+
+def test_doctor_is_content_with_a_locked_bucket(endpoint: str, fresh_store: Store, seal: Seal) -> None:
+    sends = copier(fresh_store, bucket_at(endpoint))
+    sends.send(seal, "local/a")
+    assert [one.level.value for one in check_copies(lambda: fresh_store, lambda _: sends)] == ["ok", "ok"]
+
+
+def test_a_legal_hold_reaches_the_copy_and_copies_made_under_one_have_it(
+    endpoint: str, fresh_store: Store, seal: Seal
+) -> None:
+    bucket = bucket_at(endpoint)
+    sends = copier(fresh_store, bucket, mode="")
+    word = sends.send(seal, "local/a")
+    assert sends.hold(seal.incident, on=True) == ()
+    assert bucket.look(word.key, word.version).lock.legal_hold
+    assert sends.hold(seal.incident, on=False) == ()
+    assert not bucket.look(word.key, word.version).lock.legal_hold
+    place_hold(fresh_store, incident_of(fresh_store, seal), "case 7", actor="local/a", now=NOW)
+    assert sends.send(seal, "local/a").legal_hold
+
+
+def test_silence_is_recorded_and_no_error_and_not_waited_for_twice(fresh_store: Store, seal: Seal) -> None:
+    asked = []
+
+    def connect() -> Bucket:
+        asked.append(1)
+        return Bucket("evidence", region="us-east-1", endpoint_url=f"http://127.0.0.1:{free_port()}")
+
+    sends = Copier(fresh_store, connect, "s3://place", "", "COMPLIANCE", 30, False)
+    sends.after_seal(seal, "local/a")
+    sends.after_seal(seal, "local/a")
+    assert len(asked) == 1
+    words = [event for event in events(fresh_store, seal) if isinstance(event, EvidenceCopied)]
+    assert [word.result for word in words] == ["failed", "failed"]
+    assert "cannot be reached" in words[0].why
+    assert missing(events(fresh_store, seal), [seal], "s3://place")[0][0] == seal
+
+
+def test_without_credentials_nothing_is_sent(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = bucket_at(moto).name
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(NotSent, match="credentials"):
+        Bucket(name, region="us-east-1", endpoint_url=moto).look("k")
+
+
+def test_a_bundle_that_changed_here_is_not_sent(moto: str, fresh_store: Store, seal: Seal) -> None:
+    Path(seal.path).write_bytes(b"changed")
+    word = copier(fresh_store, bucket_at(moto)).send(seal, "local/a")
+    assert word.result == "failed"
+    assert "not the one that was sealed" in word.why
+
+
+# --- what moto gets wrong -------------------------------------------------------------------------------------------
+
+
+def test_the_server_checks_the_checksum_on_write(ministack: str, tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(BUNDLE)
+    with pytest.raises(Invalid, match="BadDigest"):
+        bucket_at(ministack).put("k", tmp_path / "b", "0" * 64, NO_LOCK)
+
+
+def test_a_compliance_lock_does_not_shrink(ministack: str, tmp_path: Path) -> None:
+    bucket = bucket_at(ministack)
+    (tmp_path / "b").write_bytes(BUNDLE)
+    until = datetime.now(UTC) + timedelta(days=30)
+    stored = bucket.put("k", tmp_path / "b", SHA, Lock("COMPLIANCE", until, False))
+    with pytest.raises(PlatformError):
+        bucket.retain("k", stored.version, Lock("COMPLIANCE", datetime.now(UTC) + timedelta(days=1), False))
