@@ -21,10 +21,12 @@ from ringfence.store.database import Store, open_store, sqlite_file
 
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
     from ringfence.actions.canary import Options
+    from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.sealing import Sealer
     from ringfence.evidence.vault import Vault
     from ringfence.platform.kubernetes.client import Cluster
+    from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
     from ringfence.seal.signing import SigningKey
 
@@ -123,6 +125,47 @@ def policy(config: Config) -> Policy:
         canary_always=config.canary.enabled,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
     )
+
+
+def rota(config: Config) -> Rota:
+    """Who is paged. Reads no secret yet."""
+    from datetime import timedelta
+
+    from ringfence.model.page import PageKind
+    from ringfence.response.paging import Receiver, Rota
+
+    roles = tuple(contact.role for contact in config.contacts)
+    kinds = frozenset(kind.value for kind in PageKind)
+    return Rota(
+        receivers=tuple(
+            Receiver(
+                name=one.name,
+                url=functools.partial(_secret_url, one),
+                roles=frozenset(word for word in one.wanted if word in roles),
+                kinds=frozenset(PageKind(word) for word in one.wanted if word in kinds and word not in roles),
+                min_severity=one.min_severity,
+            )
+            for one in config.notify.to
+        ),
+        contacts=roles,
+        escalate_after=timedelta(minutes=config.notify.escalate_minutes),
+    )
+
+
+def _secret_url(receiver: ConfiguredReceiver) -> str:
+    """The Apprise URL, read anew each time: a rotated secret is taken up. Raises ConfigError without showing it."""
+    if receiver.url is not None:
+        return receiver.url.get_secret_value().strip()
+    assert receiver.url_file is not None
+    try:
+        return receiver.url_file.expanduser().read_text().strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the URL of the receiver {receiver.name} cannot be read",
+            location=f"notify.to {receiver.name}",
+            why=error.strerror or "" if isinstance(error, OSError) else "it is no text",
+            next_step=f"check {receiver.url_file}",
+        ) from error
 
 
 def reach(config: Config) -> Cluster:
@@ -231,6 +274,7 @@ def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:
         load_key=lambda: signing_key(config),
         key=str(config.signing.key),
         contacts=tuple(contact.role for contact in config.contacts),
+        rota=rota(config),
         connect=lambda: reach(config),
         policy=policy(config),
         actions=enabled_actions(config),

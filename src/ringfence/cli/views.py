@@ -14,7 +14,7 @@ from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.response.context import Context
 from ringfence.response.statement import Statement, retest
-from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets
+from ringfence.store import access, approvals, commands, evidence, incidents, pages, runs, targets
 from ringfence.store.database import Store
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _view(
             one for one in approvals.of_incident(session, incident.id) if one.decision is Decision.PENDING
         )
         lease = commands.lease_of(session, incident.id)
+        unpaged = pages.undelivered(session, incident.id)
     siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,
@@ -119,6 +120,7 @@ def _view(
         steps=steps,
         waiting=waiting,
         lease=lease,
+        unpaged=unpaged,
     )
 
 
@@ -129,4 +131,14 @@ def same(one: View, other: View) -> bool:
 
 def _timeless(view: View) -> object:
     rows = tuple(row.model_copy(update={"as_of": view.incident.declared_at}) for row in view.rows)
-    return (rows, view.incident.state, view.customers, view.seals, view.runs, view.waiting, view.lease, view.unread)
+    return (
+        rows,
+        view.incident.state,
+        view.customers,
+        view.seals,
+        view.runs,
+        view.waiting,
+        view.lease,
+        view.unread,
+        view.unpaged,
+    )
