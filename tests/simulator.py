@@ -119,6 +119,10 @@ class Simulator:
         key = (match["root"], match["plural"], unquote(match["namespace"] or ""), unquote(match["name"] or ""))
         if request.method == "GET" and match["sub"] == "log":
             return self._log(request, key)
+        if request.method == "GET" and "watch" in request.query:
+            raise Refusal(
+                403, f'{match["plural"]} is forbidden: User "alice" cannot watch resource "{match["plural"]}"'
+            )
         if request.method == "GET":
             return _json(self._get(key) if key[3] else self._list(key, request))
         if not _is_dry(request) and match["plural"] != "selfsubjectreviews":

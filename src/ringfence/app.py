@@ -20,7 +20,7 @@ from ringfence.store import incidents
 from ringfence.store.database import Store, open_store, sqlite_file
 
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
-    from ringfence.actions.canary import Options
+    from ringfence.actions.canary import Options as CanaryOptions
     from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.sealing import Sealer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the commands that only look are there at once: what acts an
     from ringfence.platform.kubernetes.client import Cluster
     from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
+    from ringfence.response.watching.watcher import Options
     from ringfence.seal.signing import SigningKey
 
 _READERS = 16
@@ -38,7 +39,7 @@ def store(config: Config) -> Store:
     return open_store(config.store.url)
 
 
-def _canary(config: Config) -> Options | None:
+def _canary(config: Config) -> CanaryOptions | None:
     section = config.canary
     if section.image is None:
         return None
@@ -124,6 +125,16 @@ def policy(config: Config) -> Policy:
         canary=_canary(config),
         canary_always=config.canary.enabled,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
+    )
+
+
+def watching(config: Config) -> Options:
+    """How the watcher goes about it."""
+    from ringfence.response.watching.watcher import Options
+
+    section = config.watch
+    return Options(
+        put_back=section.put_back, put_back_hourly=section.put_back_hourly, poll_seconds=section.poll_seconds
     )
 
 
