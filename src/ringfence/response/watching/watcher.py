@@ -83,6 +83,7 @@ class Watcher:
         self._namespaces: frozenset[str] = frozenset()
         self._streams: dict[tuple[Resource, str], threading.Event] = {}
         self._owners: dict[str, ObjectRef | None] = {}
+        self._said: dict[str, int] = {}
         self._since: dict[Place, int] = {}  # after we put it back: what is older than that was told of before
         self._thread: threading.Thread | None = None
 
@@ -135,7 +136,11 @@ class Watcher:
         if changed or self._places_of() != self._places:
             self._follow()
             for name in changed:
-                self._look_at(one for one in self._incidents[name].held)
+                one = self._incidents[name]
+                self._look_at(one.held)
+                if self._said.get(name) != len(one.held):
+                    self._said[name] = len(one.held)
+                    self._say(f"{name}: {len(one.held)} {'thing is' if len(one.held) == 1 else 'things are'} watched")
 
     def _take_up_workloads(self, one: _Incident, found: Iterable[tuple[ObjectRef, Json | None]]) -> None:
         for ref, pod in found:
