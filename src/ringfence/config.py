@@ -197,7 +197,7 @@ class WatchSection(_Section):
     """``ringfence watch``: every ``retest_seconds`` it looks again at each open incident, whatever happens meanwhile.
 
     ``put_back``: a quarantine policy that somebody deleted, and a fence label that somebody took off, are put back by
-    the same action, ``put_back_hourly`` times an hour for each pod at most; else they are only told.
+    the same action, ``put_back_hourly`` times an hour for each incident at most; else they are only told.
     ``poll_seconds``: how often is looked where the API server refuses a watch.
     """
 
