@@ -134,7 +134,11 @@ def watching(config: Config) -> Options:
 
     section = config.watch
     return Options(
-        put_back=section.put_back, put_back_hourly=section.put_back_hourly, poll_seconds=section.poll_seconds
+        put_back=section.put_back,
+        put_back_hourly=section.put_back_hourly,
+        poll_seconds=section.poll_seconds,
+        guard=section.guard,
+        call=tuple(f"{contact.role}: {contact.name}, {contact.reach}" for contact in config.contacts),
     )
 
 
@@ -262,16 +266,18 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
     """Every right that these actions, the evidence and what surrounds them need, each with its reason.
 
-    Those of the network canary only where there is an image for it.
+    Those of the network canary only where there is an image for it, those of the guard only where it is switched on.
     """
     from ringfence.actions.canary import Canary
+    from ringfence.actions.guarding import FencedGuard
     from ringfence.actions.rbac import permissions_of
     from ringfence.actions.registry import ACTIONS
     from ringfence.evidence.permissions import PERMISSIONS
     from ringfence.response.permissions import READING, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
-    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *READING, *PERMISSIONS, *REHEARSAL))
+    guard = FencedGuard.permissions if config.watch.guard else ()
+    return permissions_of([ACTIONS[name] for name in enabled], (*canary, *guard, *READING, *PERMISSIONS, *REHEARSAL))
 
 
 def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:

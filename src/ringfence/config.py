@@ -198,9 +198,12 @@ class WatchSection(_Section):
 
     ``put_back``: a quarantine policy that somebody deleted, and a fence label that somebody took off, are put back by
     the same action, ``put_back_hourly`` times an hour for each incident at most; else they are only told.
-    ``poll_seconds``: how often is looked where the API server refuses a watch.
+    ``poll_seconds``: how often is looked where the API server refuses a watch. ``guard``: an admission policy for each
+    open incident refuses to delete, evict or relabel its fenced pods, and says whom to call; that needs rights of its
+    own, which ``ringfence rbac`` then renders.
     """
 
+    guard: bool = False
     retest_seconds: float = Field(default=30.0, ge=1, le=3600)
     put_back: bool = True
     put_back_hourly: int = Field(default=3, ge=0, le=60)

@@ -156,7 +156,7 @@ class Office:
     people: list[Responder] = field(default_factory=list)
     made: list[Json] = field(default_factory=list)
 
-    def appoint(self, name: str, *options: str, canary_image: str = "") -> Responder:
+    def appoint(self, name: str, *options: str, canary_image: str = "", guard: bool = False) -> Responder:
         """A service account with exactly the rights that ``ringfence rbac`` renders for that configuration."""
         meta = {"name": name, "namespace": self.namespace}
         self.kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
@@ -165,6 +165,8 @@ class Office:
         admin = Ringfence(self.lab, folder)
         if canary_image:
             admin.configure("canary", image=canary_image)
+        if guard:
+            admin.configure("watch", guard=True)
         account = f"{self.namespace}/{name}"
         rendered = admin.ok("rbac", "--name", f"{self.namespace}-{name}", "--service-account", account, *options)
         for manifest in yaml.safe_load_all(rendered):

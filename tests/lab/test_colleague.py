@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from lab.kube import MERGE_PATCH, Object, wait_until
-from tests.lab.program import BIN, Responder, Ringfence
+from lab.kube import MERGE_PATCH, ApiError, Object, wait_until
+from tests.lab.program import BIN, Office, Responder, Ringfence
 from tests.lab.space import NETWORKING, Space
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -94,9 +94,11 @@ def pages() -> Iterator[tuple[str, list[bytes]]]:
 class Night:
     """A Deployment one of whose pods was contained, and a watch that runs."""
 
-    def __init__(self, space: Space, ringfence: Ringfence, watch: Watch, incident: str, pod: str) -> None:
+    def __init__(
+        self, space: Space, ringfence: Ringfence, watch: Watch, incident: str, pod: str, before: dict[str, str]
+    ) -> None:
         self.space, self.ringfence, self.watch = space, ringfence, watch
-        self.incident, self.pod = incident, pod
+        self.incident, self.pod, self.before = incident, pod, before
         self.fence = space.fence_of(pod)
 
     @property
@@ -142,12 +144,13 @@ def night(
     ringfence.configure("notify", to=[{"name": "pager", "url": pages[0], "for": ["fence-changed", "row-turned"]}])
     space.workload("cards", 2, idle=True)
     pod = space.wait_pods(2, ready=False, app="cards")[0]
+    before = space.pod(pod)["metadata"]["labels"]
     view = ringfence.json("contain", f"pod/{pod}", "-n", space.name, "--reason", "odd traffic", "--accept-outage")
     incident = view["incident"]["id"]
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(ringfence))
         watch.wait("watched")
-        yield Night(space, ringfence, watch, incident, pod)
+        yield Night(space, ringfence, watch, incident, pod, before)
 
 
 def patched(space: Space, kind: str, name: str, body: Object, api_version: str = "apps/v1") -> None:
@@ -179,14 +182,17 @@ def test_a_deleted_quarantine_policy_is_put_back(night: Night) -> None:
 
 def test_a_label_that_was_taken_off_is_put_back_and_the_pod_not_adopted_again(night: Night) -> None:
     """As somebody would who wants his pod back: the fence label off, the old labels on."""
-    labels = {FENCE: None, "app": "cards"}
-    patched(night.space, "Pod", night.pod, {"metadata": {"labels": labels}}, "v1")
+    held = night.space.pod(night.pod)["metadata"]["labels"]
+    patched(night.space, "Pod", night.pod, {"metadata": {"labels": {**night.before, FENCE: None}}}, "v1")
     event = night.noticed("was changed", "Pod")
     assert event["change"] == "cut/1:detach"
     wait_until(lambda: night.space.fence_of(night.pod) == night.fence, 60, "the fence label", interval=0.2)
-    live = night.space.pod(night.pod)
-    assert "app" not in (live["metadata"].get("labels") or {})
-    assert not live["metadata"].get("ownerReferences")
+
+    def as_before() -> bool:
+        meta = night.space.pod(night.pod)["metadata"]
+        return meta["labels"] == held and not meta.get("ownerReferences")
+
+    wait_until(as_before, 60, "the pod to be out of its controller", interval=0.2)
 
 
 @pytest.mark.parametrize(
@@ -217,3 +223,66 @@ def test_an_edited_quarantine_policy_is_told_and_turns_the_statement(night: Nigh
     event = night.noticed("was changed", "NetworkPolicy")
     assert event["ref"]["name"] == night.policy
     night.row("network.egress", "alive")
+
+
+# --- refused beforehand ----------------------------------------------------------------
+@pytest.fixture(scope="module")
+def guard_responder(office: Office) -> Responder:
+    """Somebody where the guard is switched on."""
+    return office.appoint("di", guard=True)
+
+
+def test_a_guard_refuses_and_says_whom_to_call(space: Space, tmp_path: Path, guard_responder: Responder) -> None:
+    ringfence = Ringfence(space.lab, tmp_path, guard_responder.kubeconfig)
+    ringfence.configure("watch", guard=True)
+    ringfence.settings["contacts"] = [{"role": "incident commander", "name": "Ada", "reach": "extension 4711"}]
+    space.workload("cards", 2, idle=True)
+    fenced, other = space.wait_pods(2, ready=False, app="cards")
+    view = ringfence.json("contain", f"pod/{fenced}", "-n", space.name, "--reason", "odd", "--accept-outage")
+    incident = view["incident"]["id"]
+    policy = f"ringfence-{space.fence_of(fenced)}"
+    with Watch(ringfence) as watch:
+        watch.wait("guard: ")
+        kind, api = "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
+        assert space.kube.find(api, kind, policy) is not None, watch.said
+        words: list[str] = []
+
+        def refused() -> bool:
+            """A new admission policy holds after a moment, so it is asked for as a dry run first."""
+            path = f"/api/v1/namespaces/{space.name}/pods/{fenced}"
+            try:
+                space.kube.request("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", "dryRun": ["All"]})
+            except ApiError as error:
+                words.append(str(error))
+                return True
+            return False
+
+        wait_until(refused, 60, "the guard to hold", interval=0.2)
+        assert incident in words[0]
+        assert "incident commander: Ada, extension 4711" in words[0]
+        for ask in (
+            lambda: space.kube.delete("v1", "Pod", fenced, space.name),
+            lambda: space.kube.request(
+                "POST",
+                f"/api/v1/namespaces/{space.name}/pods/{fenced}/eviction",
+                {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": fenced, "namespace": space.name}},
+            ),
+            lambda: patched(space, "Pod", fenced, {"metadata": {"labels": {FENCE: None}}}, "v1"),
+            lambda: patched(space, "Pod", fenced, {"metadata": {"labels": {"app": "cards", "new": "one"}}}, "v1"),
+            lambda: space.kube.delete(NETWORKING, "NetworkPolicy", policy, space.name),
+            lambda: patched(space, "NetworkPolicy", policy, {"spec": {"egress": [{}]}}, NETWORKING),
+        ):
+            with pytest.raises(ApiError, match=incident):
+                ask()
+        # What is not fenced is anybody's, and what changes no label of the pod is too.
+        patched(space, "Pod", fenced, {"metadata": {"annotations": {"note": "seen"}}}, "v1")
+        patched(space, "NetworkPolicy", "allow-dns", {"metadata": {"labels": {"note": "seen"}}}, NETWORKING)
+        space.kube.delete("v1", "Pod", other, space.name)
+        wait_until(lambda: space.is_gone(other), 60, "the other pod to be gone", interval=0.2)
+        assert ringfence.events(incident, "fence.changed") == []
+        # The responder is let through, and the guard goes with the fence.
+        assert ringfence.json("release", incident)["outcome"]["kind"] == "applied"
+        assert space.is_gone(fenced)
+        for one in (kind, f"{kind}Binding"):
+            assert space.kube.find(api, one, policy) is None, watch.said
+        assert ringfence.events(incident, "fence.changed") == []

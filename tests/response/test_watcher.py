@@ -182,7 +182,7 @@ def test_who_takes_it_off_again_and_again_is_told_of_and_not_fought(
         assert len(settle(context, number)) == number
         time.sleep(0.4)
     assert deny_policies(api) == []
-    assert [event.gate for event in events(context) if event.type == "refusal"] == ["put-back"]  # type: ignore[union-attr]
+    assert [event.gate for event in events(context) if event.type == "refusal"] == ["put-back"]
 
 
 @pytest.mark.parametrize("how", ["configured", "action"])

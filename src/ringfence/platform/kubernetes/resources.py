@@ -55,6 +55,12 @@ ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebind
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)
 ROLE = Resource("rbac.authorization.k8s.io/v1", "Role", "roles")
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", False)
+VALIDATING_ADMISSION_POLICY = Resource(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False
+)
+VALIDATING_ADMISSION_POLICY_BINDING = Resource(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
+)
 SELF_SUBJECT_REVIEW = Resource("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews", False)
 SELF_SUBJECT_ACCESS_REVIEW = Resource(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False

@@ -18,7 +18,7 @@ from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied
 from ringfence.model.plan import Verb
-from ringfence.platform.kubernetes.resources import KNOWN, POD
+from ringfence.platform.kubernetes.resources import KNOWN, POD, Resource
 from ringfence.platform.kubernetes.selectors import printable
 
 What: TypeAlias = Literal[
@@ -63,6 +63,17 @@ class Broken(NamedTuple):
 
 def place_of(ref: ObjectRef) -> Place:
     return (ref.api_version, ref.kind, ref.namespace, ref.name)
+
+
+def place_in(resource: Resource, obj: Json) -> Place:
+    meta = obj["metadata"]
+    return (resource.api_version, resource.kind, str(meta.get("namespace") or ""), str(meta.get("name") or ""))
+
+
+def version_of(obj: Json) -> int:
+    """The resourceVersion as the number that it is; 0 where a server has others."""
+    version = str(obj["metadata"].get("resourceVersion") or "")
+    return int(version) if version.isdecimal() else 0
 
 
 def held(incident: str, targets: Iterable[ObjectRef], records: Sequence[ChangeRecord]) -> tuple[Held, ...]:

@@ -1,17 +1,14 @@
 """The watcher: every object that an open incident holds, followed by a real watch, judged as it changes.
 
-One thread for each collection that holds something puts what concerns us into a bounded queue; one thread judges. When
-the queue is full nothing is lost but the order: everything is looked at again.
+``sight`` sees, in threads of its own; here one thread judges what it saw, writes it down, and answers.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.base import Json
@@ -21,35 +18,40 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import describe
 from ringfence.model.timeline import FencedChanged, FenceRestored
 from ringfence.platform.kubernetes.owners import owner_chain
-from ringfence.platform.kubernetes.resources import KNOWN, NETWORK_POLICY, POD, REPLICA_SET, Resource
-from ringfence.platform.kubernetes.watching import Following, Listed
+from ringfence.platform.kubernetes.resources import KNOWN, POD, REPLICA_SET
 from ringfence.response.context import Context, now
 from ringfence.response.steps import is_done
 from ringfence.response.watching.blame import Blame, blame
-from ringfence.response.watching.held import Broken, Held, Place, fingerprint, held, is_overtaken, judge, place_of
+from ringfence.response.watching.guarding import tend
+from ringfence.response.watching.held import (
+    Broken,
+    Held,
+    Place,
+    fingerprint,
+    held,
+    is_overtaken,
+    judge,
+    place_of,
+    version_of,
+)
 from ringfence.response.watching.restore import may_be_put_back, put_back
+from ringfence.response.watching.sight import SeenBy, Sight
 from ringfence.store import incidents, journal, targets, timeline, watched
 
-_MOST_WAITING = 1000
 _LOOK_AT_STORE_SECONDS = 0.5
 _TICK_SECONDS = 0.25
+_GUARD_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the configuration says. ``put_back_hourly``: for each incident."""
+    """What the configuration says. ``put_back_hourly``: for each incident. ``call``: whom a guard's refusal names."""
 
     put_back: bool = True
     put_back_hourly: int = 3
     poll_seconds: float = 5.0
-
-
-class _Item(NamedTuple):
-    """An object as it was seen: ``live`` is None when it is gone. No place: look at everything."""
-
-    place: Place | None
-    live: Json | None
-    seen_by: Literal["watch", "list"]
+    guard: bool = False
+    call: tuple[str, ...] = ()
 
 
 @dataclass
@@ -76,14 +78,12 @@ class Watcher:
         self._look_again = look_again
         self._options = options or Options()
         self._stop = threading.Event()
-        self._queue: queue.Queue[_Item] = queue.Queue(_MOST_WAITING)
-        self._overflowed = threading.Event()
+        self._sight = Sight(context.cluster, self._tell_of, self._policy_turned, self._options.poll_seconds)
         self._incidents: dict[str, _Incident] = {}
         self._places: frozenset[Place] = frozenset()
-        self._namespaces: frozenset[str] = frozenset()
-        self._streams: dict[tuple[Resource, str], threading.Event] = {}
         self._owners: dict[str, ObjectRef | None] = {}
         self._said: dict[str, int] = {}
+        self._guarded: dict[str, tuple[object, float]] = {}
         self._since: dict[Place, int] = {}  # after we put it back: what is older than that was told of before
         self._thread: threading.Thread | None = None
 
@@ -93,8 +93,7 @@ class Watcher:
 
     def close(self) -> None:
         self._stop.set()
-        for stop in self._streams.values():
-            stop.set()
+        self._sight.close()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
 
@@ -105,6 +104,7 @@ class Watcher:
             try:
                 if time.monotonic() >= next_look:
                     self.refresh()
+                    self.guard()
                     next_look = time.monotonic() + _LOOK_AT_STORE_SECONDS
                 self.work(_TICK_SECONDS)
                 said = ""
@@ -133,14 +133,37 @@ class Watcher:
                     incident, heads[name], held(name, members, records), records, watched.of_incident(session, name)
                 )
                 self._take_up_workloads(self._incidents[name], found)
-        if changed or self._places_of() != self._places:
-            self._follow()
+        places = frozenset(one.place for incident in self._incidents.values() for one in incident.held)
+        if changed or places != self._places:
+            self._places = places
+            self._sight.follow(places)
             for name in changed:
                 one = self._incidents[name]
                 self._look_at(one.held)
                 if self._said.get(name) != len(one.held):
                     self._said[name] = len(one.held)
                     self._say(f"{name}: {len(one.held)} {'thing is' if len(one.held) == 1 else 'things are'} watched")
+
+    def guard(self) -> None:
+        """Where it is configured: bring the guard of each incident that moved on to what is fenced now."""
+        if not self._options.guard:
+            return
+        with self._context.store.read() as session:
+            who = incidents.subjects(session, self._context.principal.issuer)
+        for name, one in self._incidents.items():
+            fenced = frozenset(thing.key for thing in one.held if thing.record and thing.ref.kind == POD.kind)
+            wanted = (one.incident.state.over, fenced, who)
+            known, again_at = self._guarded.get(name, (None, 0.0))
+            if known == wanted and time.monotonic() < again_at:
+                continue
+            try:
+                outcome = tend(self._context, one.incident, self._options.call)
+            except PlatformError as error:
+                self._say(f"{name}: not guarded: {error}")
+            else:
+                if outcome is not None:
+                    self._say(f"{name}: guard: {describe(outcome)}")
+            self._guarded[name] = (wanted, time.monotonic() + _GUARD_AGAIN_SECONDS)
 
     def _take_up_workloads(self, one: _Incident, found: Iterable[tuple[ObjectRef, Json | None]]) -> None:
         for ref, pod in found:
@@ -159,16 +182,17 @@ class Watcher:
 
     def work(self, wait_seconds: float) -> bool:
         """Judge what was seen, one object; False when there was none in that time."""
-        if self._overflowed.is_set():
-            self._overflowed.clear()
-            for incident in self._incidents.values():
+        if self._sight.overflowed():
+            for incident in list(self._incidents.values()):
                 self._look_at(incident.held)
             return True
-        try:
-            item = self._queue.get(timeout=wait_seconds) if wait_seconds else self._queue.get_nowait()
-        except queue.Empty:
+        item = self._sight.next(wait_seconds)
+        if item is None:
             return False
-        if item.place is not None:
+        if item.live is None and item.seen_by == "list":
+            # The list may be older than what is held now: whether it is gone is asked for.
+            self._look_at(one for each in self._incidents.values() for one in each.held if one.place == item.place)
+        else:
             self._seen(item.place, item.live, item.seen_by)
         return True
 
@@ -185,54 +209,9 @@ class Watcher:
         for place, live in read.items():
             self._seen(place, live, "list")
 
-    # --- the threads that see --------------------------------------------------------
-    def _follow(self) -> None:
-        """One stream for each collection that holds something, and for the policies of its namespaces."""
-        self._places = self._places_of()
-        self._namespaces = frozenset(place[2] for place in self._places if place[1] == POD.kind)
-        wanted = {(KNOWN[place[0], place[1]], place[2]) for place in self._places}
-        wanted |= {(NETWORK_POLICY, namespace) for namespace in self._namespaces}
-        for left in self._streams.keys() - wanted:
-            self._streams.pop(left).set()
-        for resource, namespace in wanted - self._streams.keys():
-            stop = threading.Event()
-            self._streams[resource, namespace] = stop
-            following = Following(
-                self._context.cluster, resource, namespace, stop, self._say, self._options.poll_seconds
-            )
-            name = f"watch-{resource.plural}"
-            threading.Thread(target=self._pump, args=(following,), name=name, daemon=True).start()
-
-    def _places_of(self) -> frozenset[Place]:
-        return frozenset(one.place for incident in self._incidents.values() for one in incident.held)
-
-    def _pump(self, following: Following) -> None:
-        resource = following.resource
-        try:
-            for seen in following.seen():
-                if isinstance(seen, Listed):
-                    there = {_place(resource, obj): obj for obj in seen.objects}
-                    for place in self._places:
-                        if place[:3] == (resource.api_version, resource.kind, following.namespace):
-                            self._put(_Item(place, there.get(place), "list"))
-                    continue
-                place = _place(resource, seen.object)
-                if place in self._places:
-                    self._put(_Item(place, None if seen.kind == "DELETED" else seen.object, "watch"))
-                elif resource == NETWORK_POLICY:
-                    self._policy_turned(following.namespace)
-        except Exception as error:  # a thread that ends in silence would be a watcher that sees nothing
-            if not following.stop.is_set() and not self._stop.is_set():
-                self._say(f"the watch of {resource.plural} in {following.namespace} ended: {error}")
-                following.stop.wait(5.0)
-                self._streams.pop((resource, following.namespace), None)
-                self._places = frozenset()  # followed anew
-
-    def _put(self, item: _Item) -> None:
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            self._overflowed.set()
+    def _tell_of(self, words: str) -> None:
+        if not self._stop.is_set():
+            self._say(words)
 
     def _policy_turned(self, namespace: str) -> None:
         """Somebody else's policy may open a fenced pod, or shut it: the ways in are looked at again."""
@@ -241,15 +220,15 @@ class Watcher:
                 self._look_again(name)
 
     # --- judging ---------------------------------------------------------------------
-    def _seen(self, place: Place, live: Json | None, seen_by: Literal["watch", "list"]) -> None:
-        if live is not None and _version(live) < self._since.get(place, 0):
+    def _seen(self, place: Place, live: Json | None, seen_by: SeenBy) -> None:
+        if live is not None and version_of(live) < self._since.get(place, 0):
             return
         for one in list(self._incidents.values()):
             for thing in one.held:
                 if thing.place == place:
                     self._judge(one, thing, live, seen_by)
 
-    def _judge(self, one: _Incident, thing: Held, live: Json | None, seen_by: Literal["watch", "list"]) -> None:
+    def _judge(self, one: _Incident, thing: Held, live: Json | None, seen_by: SeenBy) -> None:
         state = one.states.get(thing.key)
         baseline = (state or {}).get("baseline")
         if thing.workload and baseline is None:
@@ -285,7 +264,7 @@ class Watcher:
         broken: Broken,
         live: Json | None,
         who: Blame,
-        seen_by: Literal["watch", "list"],
+        seen_by: SeenBy,
         words: str,
     ) -> None:
         moment = now()
@@ -336,7 +315,7 @@ class Watcher:
         except PlatformError:
             return
         if live is not None:
-            self._since[thing.place] = _version(live)
+            self._since[thing.place] = version_of(live)
 
     def _keep(self, one: _Incident, thing: Held, state: Json) -> None:
         if one.states.get(thing.key) == state:
@@ -370,14 +349,3 @@ class Watcher:
             return any(age.total_seconds() < 120 for age in since)
         destroying = ("pod.delete", "pod.release", "workload.")
         return any(record.action.startswith(destroying) for record in records if record.incident == one.incident.id)
-
-
-def _place(resource: Resource, obj: Json) -> Place:
-    meta = obj["metadata"]
-    return (resource.api_version, resource.kind, str(meta.get("namespace") or ""), str(meta.get("name") or ""))
-
-
-def _version(obj: Json) -> int:
-    """The resourceVersion as the number that it is; 0 where a server has others."""
-    version = str(obj["metadata"].get("resourceVersion") or "")
-    return int(version) if version.isdecimal() else 0
