@@ -241,3 +241,10 @@ def test_what_we_do_ourselves_is_no_news(
     end(context)
     assert api.get(POD, "bank", "cards-1") is None
     assert quiet(context) == []
+
+
+def test_a_note_on_the_pod_is_nobodys_business(context: Context, api: Simulator, start: Start) -> None:
+    contained(context)
+    watch_until_seen(start, context)
+    altered(api, POD, "cards-1", lambda pod: pod["metadata"].setdefault("annotations", {}).update(note="seen"))
+    assert quiet(context) == []
