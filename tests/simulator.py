@@ -128,6 +128,10 @@ class Simulator:
             self._authorised(holder, request, key)
         if request.method == "GET" and match["sub"] == "log":
             return self._log(request, key)
+        if request.method == "GET" and "watch" in request.query:
+            raise Refusal(
+                403, f'{match["plural"]} is forbidden: User "alice" cannot watch resource "{match["plural"]}"'
+            )
         if request.method == "GET":
             return _json(self._get(key) if key[3] else self._list(key, request))
         if not _is_dry(request) and not match["plural"].startswith("selfsubject"):

@@ -179,3 +179,45 @@ def test_a_bucket_is_named_in_the_environment_too_and_never_with_credentials(
     file.write_text("vault: {s3: {bucket: bank-evidence, access_key: x}}\n")
     with pytest.raises(ConfigError, match="no such key"):
         config.load(file)
+
+
+NOTIFY = """\
+    contacts:
+      - {role: on-call, name: ada, reach: "4711"}
+    notify:
+      to:
+        - {name: pager, url: "json://127.0.0.1/s3cr3t", for: [on-call, cut-failed]}
+"""
+
+
+def test_a_receivers_url_is_shown_nowhere(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, NOTIFY))
+    (receiver,) = loaded.notify.to
+    assert receiver.wanted == ("on-call", "cut-failed")
+    assert receiver.url is not None
+    assert receiver.url.get_secret_value().endswith("s3cr3t")
+    assert "s3cr3t" not in repr(loaded) + str(loaded.model_dump())
+
+
+def test_receivers_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGFENCE_NOTIFY__TO", '[{"name": "p", "url_file": "/run/secrets/p", "for": ["cut-failed"]}]')
+    assert [one.name for one in config.load().notify.to] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("for: [on-call, cut-failed]", "for: [on-cal]", "'on-cal' is neither the role of a contact nor one of"),
+        ("for: [on-call, cut-failed]", "for: []", "at least 1 item"),
+        ('url: "json://127.0.0.1/s3cr3t", ', "", "needs url or url_file"),
+        ("for: [on-call", "url_file: /x, for: [on-call", "needs url or url_file, and not both"),
+        ("name: pager", 'name: "../pager"', "pattern"),
+        ("cut-failed]}", "cut-failed], nam: x}", "no such key"),
+    ],
+)
+def test_a_receiver_that_is_not_clear_is_refused_without_its_url(
+    tmp_path: Path, before: str, after: str, words: str
+) -> None:
+    error = refused(write(tmp_path, NOTIFY.replace(before, after)))
+    assert words in error.why
+    assert "s3cr3t" not in f"{error} {error.why} {error.location} {error.next_step}"

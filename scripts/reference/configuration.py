@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import types
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 from unittest import mock
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from ringfence import config
@@ -34,12 +35,28 @@ contacts:
   - role: incident commander
     name: duty manager
     reach: extension 4711
+notify:
+  to:
+    - name: duty-phone
+      url_file: /run/secrets/duty-phone
+      for: [incident commander]
+    - name: security-channel
+      url_file: /run/secrets/security-channel
+      for: [cut-failed, fence-changed]
+      min_severity: high
 """
-_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+_NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "text, a secret",
+}
 
 _NOTHING = {"cluster": "kubectl's", "actions": "all"}
 """What a key that is left out means, where it is not simply nothing."""
-_PATTERNS = {"^http": "an http or https address", "^[a-z0-9]": "a DNS label"}
+_PATTERNS = {"^http": "an http or https address", "^[a-z0-9]": "a DNS label", "^[A-Za-z0-9]": "a short name"}
 """How a pattern begins, and the words for it."""
 
 
@@ -66,25 +83,43 @@ def _section(name: str, field: FieldInfo) -> str:
     model = _model(field.annotation)
     listed = get_origin(field.annotation) is tuple
     inner = {key: part for key, member in model.model_fields.items() if (part := _part(member.annotation))}
-    rows = [
-        (
-            code(f"{name}[].{key}" if listed else f"{name}.{key}"),
-            _type(member),
-            "required" if member.is_required() else _default(name, member),
-            "" if listed else code(f"RINGFENCE_{name.replace('.', '__')}__{key}".upper()),
+    rows, nested = [], []
+    for key, member in model.model_fields.items():
+        if key in inner:
+            continue
+        shown = member.alias or key
+        rows.append(
+            (
+                code(f"{name}[].{shown}" if listed else f"{name}.{shown}"),
+                _type(member),
+                "required" if member.is_required() else _default(name, member),
+                "" if listed else code(f"RINGFENCE_{name.replace('.', '__')}__{shown}".upper()),
+            )
         )
-        for key, member in model.model_fields.items()
-        if key not in inner
-    ]
+        if _is_list_of_sections(member.annotation):
+            nested.append(_section(f"{name}.{shown}", member))
     heading = f"## {name}" + (" (a list)" if listed else "")
-    section = f"{heading}\n\n{doc(model)}\n\n" + table(("key", "type", "default", "environment"), rows)
-    return "\n\n".join([section, *(_section(f"{name}.{key}", FieldInfo(annotation=inner[key])) for key in inner)])
+    section = f"{heading}
+
+{doc(model)}
+
+" + table(("key", "type", "default", "environment"), rows)
+    nested += [_section(f"{name}.{key}", FieldInfo(annotation=inner[key])) for key in inner]
+    return "
+
+".join((section.rstrip("
+"), *nested)) if nested else section
 
 
 def _part(annotation: Any) -> type[BaseModel] | None:
     """A section within a section, which may be left out."""
     candidates = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
     return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+
+
+def _is_list_of_sections(annotation: Any) -> bool:
+    inner = get_args(annotation)[0] if get_origin(annotation) is tuple else None
+    return isinstance(inner, type) and issubclass(inner, BaseModel)
 
 
 def _model(annotation: Any) -> type[BaseModel]:
@@ -101,9 +136,13 @@ def _name(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_name(one) for one in arguments if one is not types.NoneType)
     if origin is tuple:
-        return f"list of {_name(arguments[0])}"
+        return "list" if _is_list_of_sections(annotation) else f"list of {_name(arguments[0])}"
     if origin is Literal:
         return " or ".join(map(code, arguments))
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return " or ".join(code(one.value) for one in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "sections"
     return _NAMES[annotation]
 
 

@@ -20,13 +20,16 @@ from ringfence.store import incidents
 from ringfence.store.database import Store, open_store, sqlite_file
 
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
-    from ringfence.actions.canary import Options
+    from ringfence.actions.canary import Options as CanaryOptions
+    from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.copies import Copier
     from ringfence.evidence.sealing import Sealer
     from ringfence.evidence.vault import Vault
     from ringfence.platform.kubernetes.client import Cluster
+    from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
+    from ringfence.response.watching.watcher import Options
     from ringfence.seal.signing import SigningKey
 
 _READERS = 16
@@ -37,7 +40,7 @@ def store(config: Config) -> Store:
     return open_store(config.store.url)
 
 
-def _canary(config: Config) -> Options | None:
+def _canary(config: Config) -> CanaryOptions | None:
     section = config.canary
     if section.image is None:
         return None
@@ -126,6 +129,61 @@ def policy(config: Config) -> Policy:
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
     )
+
+
+def watching(config: Config) -> Options:
+    """How the watcher goes about it."""
+    from ringfence.response.watching.watcher import Options
+
+    section = config.watch
+    return Options(
+        put_back=section.put_back,
+        put_back_hourly=section.put_back_hourly,
+        poll_seconds=section.poll_seconds,
+        guard=section.guard,
+        call=tuple(f"{contact.role}: {contact.name}, {contact.reach}" for contact in config.contacts),
+    )
+
+
+def rota(config: Config) -> Rota:
+    """Who is paged. Reads no secret yet."""
+    from datetime import timedelta
+
+    from ringfence.model.page import PageKind
+    from ringfence.response.paging import Receiver, Rota
+
+    roles = tuple(contact.role for contact in config.contacts)
+    kinds = frozenset(kind.value for kind in PageKind)
+    return Rota(
+        receivers=tuple(
+            Receiver(
+                name=one.name,
+                url=functools.partial(_secret_url, one),
+                roles=frozenset(word for word in one.wanted if word in roles),
+                kinds=frozenset(PageKind(word) for word in one.wanted if word in kinds and word not in roles),
+                min_severity=one.min_severity,
+            )
+            for one in config.notify.to
+        ),
+        contacts=roles,
+        escalate_after=timedelta(minutes=config.notify.escalate_minutes),
+    )
+
+
+def _secret_url(receiver: ConfiguredReceiver) -> str:
+    """The Apprise URL, read anew each time: a rotated secret is taken up. Raises ConfigError without showing it."""
+    if receiver.url is not None:
+        return receiver.url.get_secret_value().strip()
+    assert receiver.url_file is not None
+    try:
+        return receiver.url_file.expanduser().read_text().strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the URL of the receiver {receiver.name} cannot be read",
+            location=f"notify.to {receiver.name}",
+            why=error.strerror or "" if isinstance(error, OSError) else "it is no text",
+            next_step=f"check {receiver.url_file}",
+        ) from error
 
 
 def reach(config: Config) -> Cluster:
@@ -244,10 +302,11 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
     """Every right that these actions, the evidence and what surrounds them need, each with its reason.
 
-    Those of the network canary only where there is an image for it, and to bind roles and to list Secrets only
-    where that is asked for.
+    Those of the network canary only where there is an image for it, those of the guard only where it is switched on,
+    and to bind roles and to list Secrets only where that is asked for.
     """
     from ringfence.actions.canary import Canary
+    from ringfence.actions.guarding import FencedGuard
     from ringfence.actions.rbac import permissions_of
     from ringfence.actions.registry import ACTIONS
     from ringfence.actions.tokens import DeleteTokens
@@ -256,10 +315,11 @@ def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...
     from ringfence.response.permissions import READING, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
+    guard = FencedGuard.permissions if config.watch.guard else ()
     bind = Unbind.binding_rights if Unbind.name in enabled and config.identity.restore_bindings else ()
     secrets = DeleteTokens.secret_rights if DeleteTokens.name in enabled and config.identity.legacy_tokens else ()
     return permissions_of(
-        [ACTIONS[name] for name in enabled], (*canary, *bind, *secrets, *READING, *PERMISSIONS, *REHEARSAL)
+        [ACTIONS[name] for name in enabled], (*canary, *guard, *bind, *secrets, *READING, *PERMISSIONS, *REHEARSAL)
     )
 
 
@@ -274,6 +334,7 @@ def site(config: Config, namespaces: tuple[str, ...], *, probe: bool) -> Site:
         load_key=lambda: signing_key(config),
         key=str(config.signing.key),
         contacts=tuple(contact.role for contact in config.contacts),
+        rota=rota(config),
         connect=lambda: reach(config),
         policy=policy(config),
         actions=enabled_actions(config),

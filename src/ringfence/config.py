@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ringfence.errors import ConfigError
+from ringfence.model.incident import Severity
+from ringfence.model.page import PageKind
 
 _HTTP = "^https?://[^/?#]+"
 _DESTINATION = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
@@ -196,6 +198,63 @@ class Contact(_Section):
     reach: str
 
 
+class Receiver(_Section):
+    """Where pages go: an Apprise URL, which is a secret, given here, in a file of its own (``url_file``, read at each
+    use), or in the environment (``RINGFENCE_NOTIFY__TO`` as JSON).
+
+    ``name`` stands for it on screens, which never show the URL. ``for``: roles of ``contacts`` whose receiver it is,
+    and kinds of pages; roles alone: every kind; kinds alone: whoever is on call. ``min_severity``: of the incident.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    url: SecretStr | None = None
+    url_file: Path | None = None
+    wanted: tuple[str, ...] = Field(alias="for", min_length=1)
+    min_severity: Severity = Severity.MEDIUM
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Receiver:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError(f"{self.name} needs url or url_file, and not both")
+        return self
+
+
+class NotifySection(_Section):
+    """Who is paged, through Apprise. The first contact that has a receiver gets a page; a lease that ran out and an
+    approval that waits go on to the next contact every ``escalate_minutes`` while nobody has seen to them.
+    """
+
+    to: tuple[Receiver, ...] = ()
+    escalate_minutes: int = Field(default=15, ge=1, le=1440)
+
+    @field_validator("to")
+    @classmethod
+    def _names(cls, value: tuple[Receiver, ...]) -> tuple[Receiver, ...]:
+        names = [one.name for one in value]
+        if doubled := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{', '.join(doubled)} is there twice")
+        return value
+
+
+class WatchSection(_Section):
+    """``ringfence watch``: every ``retest_seconds`` it looks again at each open incident, whatever happens meanwhile.
+
+    ``put_back``: a quarantine policy that somebody deleted, and a fence label that somebody took off, are put back by
+    the same action, ``put_back_hourly`` times an hour for each incident at most; else they are only told.
+    ``poll_seconds``: how often is looked where the API server refuses a watch. ``guard``: an admission policy for each
+    open incident refuses to delete, evict or relabel its fenced pods, and says whom to call; that needs rights of its
+    own, which ``ringfence rbac`` then renders.
+    """
+
+    guard: bool = False
+    retest_seconds: float = Field(default=30.0, ge=1, le=3600)
+    put_back: bool = True
+    put_back_hourly: int = Field(default=3, ge=0, le=60)
+    poll_seconds: float = Field(default=5.0, ge=1, le=300)
+
+
 class Config(BaseSettings):
     """The whole file."""
 
@@ -216,6 +275,19 @@ class Config(BaseSettings):
     audit: AuditSection = AuditSection()
     observability: ObservabilitySection = ObservabilitySection()
     contacts: tuple[Contact, ...] = ()
+    notify: NotifySection = NotifySection()
+    watch: WatchSection = WatchSection()
+
+    @model_validator(mode="after")
+    def _known_wishes(self) -> Config:
+        known = {contact.role for contact in self.contacts} | {kind.value for kind in PageKind}
+        for receiver in self.notify.to:
+            if unknown := [word for word in receiver.wanted if word not in known]:
+                raise ValueError(
+                    f"notify.to {receiver.name}: {', '.join(map(repr, unknown))} is neither the role of a contact nor "
+                    f"one of {', '.join(PageKind)}"
+                )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -163,6 +163,7 @@ class Office:
         canary_image: str = "",
         settings: dict[str, Json] | None = None,
         limited: bool = False,
+        guard: bool = False,
     ) -> Responder:
         """A service account with exactly the rights that ``ringfence rbac`` renders for that configuration.
 
@@ -177,6 +178,8 @@ class Office:
             admin.configure("canary", image=canary_image)
         for section, values in (settings or {}).items():
             admin.configure(section, **values)
+        if guard:
+            admin.configure("watch", guard=True)
         account = f"{self.namespace}/{name}"
         rendered = admin.ok("rbac", "--name", f"{self.namespace}-{name}", "--service-account", account, *options)
         for manifest in yaml.safe_load_all(rendered):

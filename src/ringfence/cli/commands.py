@@ -11,6 +11,7 @@ from ringfence import __version__
 from ringfence.cli import (
     evidence_commands,
     incident_commands,
+    notify_commands,
     output,
     platform_commands,
     run_commands,
@@ -39,6 +40,7 @@ steer_commands.register(app)
 incident_commands.register(app)
 platform_commands.register(app)
 app.add_typer(evidence_commands.app, name="evidence")
+app.add_typer(notify_commands.app, name="notify")
 
 _WATCH_SECONDS = 3.0
 

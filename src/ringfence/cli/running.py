@@ -41,7 +41,11 @@ def conducting_here(settings: Config) -> Iterator[tuple[Context, Conductor]]:
     with (
         wiring.connected(settings, beside=warm) as connection,
         conducting(
-            connection, lambda: wiring.engine(settings, note), live, exclusive=wiring.engine_is_exclusive(settings)
+            connection,
+            lambda: wiring.engine(settings, note),
+            live,
+            exclusive=wiring.engine_is_exclusive(settings),
+            rota=wiring.rota(settings),
         ) as conductor,
     ):
         yield connection, conductor

@@ -52,6 +52,9 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     if view.lease is not None and not view.incident.state.over:
         words = "RAN OUT" if view.lease.expired else "until"
         yield "LEASE", f"{words} {view.lease.until:%Y-%m-%dT%H:%M:%SZ}, for somebody to look again; nothing reverts"
+    if view.unpaged:
+        newest = view.unpaged[-1]
+        yield "PAGES", f"{len(view.unpaged)} not delivered: {newest.title} ({newest.problem})"
     if view.unread:
         yield "AS OF", f"{_as_of(view)}: the cluster cannot be read now ({view.unread})"
 

@@ -118,14 +118,15 @@ def watch(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Be the engine: carry runs on, expire approvals and leases, look again at open incidents. Ends with Ctrl-C."""
+    """Be the engine: carry runs on, page, watch what is fenced, look again at open incidents. Ends with Ctrl-C."""
+    from ringfence import app as wiring
     from ringfence.response.resident import Resident
 
     settings = configuration(config, kubeconfig, context)
     with conducting_here(settings) as (connection, conductor):
         conductor.launch()
         note(f"{conductor.executor} runs the engine; Ctrl-C ends it, and what runs stays resumable")
-        Resident(connection, note).run()
+        Resident(connection, note, every_seconds=settings.watch.retest_seconds, options=wiring.watching(settings)).run()
 
 
 def _decide(approval: str, decision: str, reason: str, out: Format, settings: Config) -> None:

@@ -11,6 +11,7 @@ from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, ocsf_status
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome, Refused
+from ringfence.model.page import Page
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Lease, Run, RunState, StepRun
 
@@ -53,6 +54,8 @@ class View:
     lease: Lease | None = None
     uncopied: tuple[str, ...] = ()
     """Seals without a copy where copies go, each with the reason."""
+    unpaged: tuple[Page, ...] = ()
+    """Pages that did not reach everybody who should have got them."""
 
     @property
     def verdict(self) -> Verdict:
@@ -97,6 +100,7 @@ class View:
             "steps": [step.to_json() for step in self.steps],
             "waiting": [approval.to_json() for approval in self.waiting],
             "lease": self.lease.to_json() if self.lease is not None else None,
+            "unpaged": [{"title": page.title, "problem": page.problem} for page in self.unpaged],
             "verdict": self.verdict.value,
             "command": self.outcome_of,
             "outcome": self.outcome.to_json() if self.outcome is not None else None,

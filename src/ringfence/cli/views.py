@@ -15,7 +15,7 @@ from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.response.context import Context
 from ringfence.response.statement import Statement, retest
-from ringfence.store import access, approvals, commands, evidence, incidents, runs, targets, timeline
+from ringfence.store import access, approvals, commands, evidence, incidents, pages, runs, targets, timeline
 from ringfence.store.database import Session, Store
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _view(
         )
         lease = commands.lease_of(session, incident.id)
         lacking = _uncopied(session, incident.id, seals, place)
+        unpaged = pages.undelivered(session, incident.id)
     siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,
@@ -124,6 +125,7 @@ def _view(
         waiting=waiting,
         lease=lease,
         uncopied=lacking,
+        unpaged=unpaged,
     )
 
 
@@ -144,4 +146,14 @@ def same(one: View, other: View) -> bool:
 
 def _timeless(view: View) -> object:
     rows = tuple(row.model_copy(update={"as_of": view.incident.declared_at}) for row in view.rows)
-    return (rows, view.incident.state, view.customers, view.seals, view.runs, view.waiting, view.lease, view.unread)
+    return (
+        rows,
+        view.incident.state,
+        view.customers,
+        view.seals,
+        view.runs,
+        view.waiting,
+        view.lease,
+        view.unread,
+        view.unpaged,
+    )

@@ -31,6 +31,8 @@ from ringfence.model.timeline import (
     EvidenceAcquired,
     EvidenceHandled,
     EvidenceSealed,
+    FencedChanged,
+    FenceRestored,
     GlassBroken,
     HandedOver,
     IncidentDeclared,
@@ -192,6 +194,10 @@ def sentence(event: Event) -> str:
             return f"The cut stands until {moment(event.until)}; then somebody is asked to look again."
         case LeaseExpired():
             return f"Nobody looked again by {moment(event.until)}. Nothing was reverted."
+        case FencedChanged():
+            return event.words
+        case FenceRestored():
+            return f"{event.ref} is as the incident holds it again: {event.why}"
         case _:
             assert_never(event)
 

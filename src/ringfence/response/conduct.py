@@ -21,6 +21,7 @@ from ringfence.response.context import Context, now
 from ringfence.response.interpreter import ON_TARGET, RESPOND, Interpreter
 from ringfence.response.live import Live
 from ringfence.response.orders import requeue
+from ringfence.response.paging import Pager, Rota
 from ringfence.response.performer import Performer
 from ringfence.store import approvals, commands, incidents, runs
 from ringfence.store.database import Session
@@ -39,10 +40,19 @@ class Conductor:
     is left alone while its owner's heart beats.
     """
 
-    def __init__(self, context: Context, engine: Engine, live: Live | None = None, *, exclusive: bool = True) -> None:
+    def __init__(
+        self,
+        context: Context,
+        engine: Engine,
+        live: Live | None = None,
+        *,
+        exclusive: bool = True,
+        rota: Rota | None = None,
+    ) -> None:
         self._exclusive = exclusive
         self.context = context
         self.live = live or Live()
+        self._pager = Pager(context.store, rota or Rota(), self.live.say)
         self.executor = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._engine = engine
         self._launched = False
@@ -144,12 +154,14 @@ class Conductor:
                 self._begin(run.id)
         self._ticker = threading.Thread(target=self._tick, name="conductor", daemon=True)
         self._ticker.start()
+        self._pager.start()
 
     def close(self, wait_seconds: float = 5.0) -> None:
         """Let go of the engine. What runs stays resumable."""
         self._stop.set()
         if self._ticker is not None:
             self._ticker.join(timeout=2.0)
+        self._pager.close()
         if self._launched:
             self._engine.close(wait_seconds)
             with contextlib.suppress(RingfenceError), self.context.store.write() as session:
@@ -278,10 +290,15 @@ class Conductor:
 
 @contextlib.contextmanager
 def conducting(
-    context: Context, engine: Callable[[], Engine], live: Live | None = None, *, exclusive: bool = True
+    context: Context,
+    engine: Callable[[], Engine],
+    live: Live | None = None,
+    *,
+    exclusive: bool = True,
+    rota: Rota | None = None,
 ) -> Iterator[Conductor]:
     """A conductor for the length of a block. An interrupted block leaves its runs resumable."""
-    conductor = Conductor(context, engine(), live, exclusive=exclusive)
+    conductor = Conductor(context, engine(), live, exclusive=exclusive, rota=rota)
     try:
         yield conductor
         conductor.drain()

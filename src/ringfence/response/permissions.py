@@ -12,6 +12,8 @@ _GET = frozenset({"get"})
 _LIST = frozenset({"list"})
 _BOTH = _GET | _LIST
 
+_WATCH = frozenset({"watch"})
+
 READING = (
     Permission("pods", _BOTH, "the suspects, again and again, and the pods that a name or an image means"),
     Permission("networkpolicies.networking.k8s.io", _LIST, "whether the fence still holds"),
@@ -32,6 +34,17 @@ READING = (
     Permission("nodes", _GET, "a node that is named", everywhere=True),
     Permission("namespaces", _GET, "kube-system, whose uid is the cluster's identity", everywhere=True),
     Permission("applications.argoproj.io", _LIST, "whether Argo CD would put back what was changed", everywhere=True),
+    *(
+        Permission(resource, _WATCH | _LIST, "ringfence watch: whether somebody changes what is fenced")
+        for resource in (
+            "pods",
+            "networkpolicies.networking.k8s.io",
+            "deployments.apps",
+            "statefulsets.apps",
+            "daemonsets.apps",
+        )
+    ),
+    Permission("nodes", _WATCH | _LIST, "ringfence watch: whether a cordoned node stays so", everywhere=True),
     Permission("pods", _LIST, "siblings, and the pods of an image, in every namespace", everywhere=True),
 )
 

@@ -8,9 +8,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection as Session
 
-from ringfence.model.access import Acceptance, AccessPath, PathState
+from ringfence.model.access import Acceptance, AccessPath, PathState, verdict
+from ringfence.model.page import of_verdict
 from ringfence.model.timeline import AccessAccepted, AccessTurned
-from ringfence.store import tables
+from ringfence.store import pages, tables
 from ringfence.store.timeline import append, append_all
 
 
@@ -48,7 +49,11 @@ def save(
         for row in after.values()
         if (old := before.get(row.path)) is None or (old.state, old.level) != (row.state, row.level)
     ]
-    append_all(session, incident, turned, now)
+    written = append_all(session, incident, turned, now)
+    was, becomes = verdict(before.values()), verdict(standing.values())
+    if before and written and was is not becomes:
+        severity = session.execute(sa.select(tables.incident.c.severity).where(tables.incident.c.id == incident))
+        pages.put(session, incident, severity.scalar_one(), of_verdict(incident, written[-1].seq, was, becomes), now)
     _replace(session, incident, standing.values())
     return tuple(standing.values())
 

@@ -171,6 +171,13 @@ def remember(session: Session, principal: Principal, now: datetime) -> None:
         )
 
 
+def subjects(session: Session, issuer: str) -> tuple[str, ...]:
+    """User names of everybody who has acted and is vouched for by ``issuer``, a cluster for example."""
+    table = tables.principal
+    rows = session.execute(sa.select(table.c.subject).where(table.c.issuer == issuer).order_by(table.c.subject))
+    return tuple(row.subject for row in rows)
+
+
 def _incident(row: sa.Row[tuple[object, ...]]) -> Incident:
     return Incident(
         id=row.id,

@@ -233,3 +233,35 @@ capture = sa.Table(
     sa.Column("key", sa.String, nullable=False),
     sa.UniqueConstraint("incident", "key"),
 )
+
+page = sa.Table(
+    "page",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("severity", sa.String, nullable=False),
+    sa.Column("key", sa.String, nullable=False, unique=True),
+    sa.Column("subject", sa.String, nullable=False, server_default=""),
+    sa.Column("title", sa.String, nullable=False),
+    sa.Column("body", sa.String, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("created_at", Utc, nullable=False),
+    # When it is tried next; moved on before each try, so that two processes do not send it at once.
+    sa.Column("due_at", Utc, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("delivered", sa.JSON, nullable=False),
+    sa.Column("closed", sa.String, nullable=False, server_default="", index=True),
+    sa.Column("problem", sa.String, nullable=False, server_default=""),
+    sqlite_autoincrement=True,
+)
+
+watched = sa.Table(
+    "watched",
+    metadata,
+    sa.Column("incident", sa.String, sa.ForeignKey("incident.id"), primary_key=True),
+    # The object and, for one that we changed, the change of the journal.
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("state", sa.JSON, nullable=False),
+    sa.Column("since", Utc, nullable=False),
+)

@@ -3,6 +3,7 @@
 The chain: ``hash`` = SHA-256 over the canonical JSON (RFC 8785) of {incident, seq, body_sha256, prev_hash}; the first
 ``prev_hash`` is 64 zeros. It hashes ``body_sha256`` and not the body, so that a body can be erased by law without
 breaking the chain. The body is the event's canonical JSON with the time at which it was recorded.
+An event that somebody is to be paged about puts the page into the outbox with itself.
 ``ringfence.seal.timeline`` verifies the same formula from a bundle.
 """
 
@@ -21,8 +22,9 @@ from sqlalchemy import Connection as Session
 
 from ringfence.errors import ChainBroken, StoreError, TargetError
 from ringfence.model.base import isoformat
+from ringfence.model.page import of_event
 from ringfence.model.timeline import Event, TimelineEntry, parse_event
-from ringfence.store import tables
+from ringfence.store import pages, tables
 
 GENESIS = "0" * 64
 _RECORDED_AT = "recorded_at"
@@ -54,7 +56,7 @@ def append_all(session: Session, incident: str, events: Sequence[Event], now: da
         sa.update(tables.incident)
         .where(tables.incident.c.id == incident)
         .values(seq=tables.incident.c.seq + len(events))
-        .returning(tables.incident.c.seq, tables.incident.c.head_hash)
+        .returning(tables.incident.c.seq, tables.incident.c.head_hash, tables.incident.c.severity)
     ).one_or_none()
     if row is None:
         raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
@@ -89,6 +91,9 @@ def append_all(session: Session, incident: str, events: Sequence[Event], now: da
         )
     session.execute(sa.insert(tables.event), rows)
     session.execute(sa.update(tables.incident).where(tables.incident.c.id == incident).values(head_hash=previous))
+    for entry in entries:
+        if (draft := of_event(incident, entry.seq, entry.event)) is not None:
+            pages.put(session, incident, row.severity, draft, now)
     return tuple(entries)
 
 

@@ -13,14 +13,16 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.resources import resource_of
 
 MAX_BYTES = 64 << 20
 """How much of the log is read; at 1 KB a line, the last 60,000 requests or so."""
+_DEED_BYTES = 8 << 20
 _CHUNK = 1 << 20
 _LONGEST_LINE = 8 << 20
 
@@ -111,3 +113,48 @@ def _lines_with(path: Path, wanted: bytes, room: int) -> Iterator[bytes]:
         return
     finally:
         os.close(handle)
+
+
+class Deed(NamedTuple):
+    """A request that was carried out on an object, as the audit log has it."""
+
+    user: str
+    verb: str
+    subresource: str
+    audit_id: str
+    at: str
+
+
+_CHANGING = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def last_deed(path: Path, ref: ObjectRef, *, not_by: str, since: datetime, deletion: bool) -> Deed | None:
+    """The last request since then that changed (or with ``deletion``: deleted, evicted) the object, by another user
+    than ``not_by``. None when the log cannot be read, or has none in its last 8 MiB.
+
+    A status that a controller or kubelet writes is no change here.
+    """
+    for line in _lines_with(path, f'"{ref.name}"'.encode(), _DEED_BYTES):
+        try:
+            event: Any = json.loads(line)
+            place = event["objectRef"]
+            at = str(event.get("requestReceivedTimestamp") or event["stageTimestamp"])
+            if datetime.fromisoformat(at.replace("Z", "+00:00")) < since:
+                return None
+            user, verb, sub = str(event["user"]["username"]), str(event["verb"]), str(place.get("subresource") or "")
+            fits = (
+                event["stage"] == "ResponseComplete"
+                and 200 <= int(event["responseStatus"]["code"]) < 300
+                and verb in _CHANGING
+                and sub != "status"
+                and "dryRun=" not in str(event.get("requestURI", ""))
+                and (place["resource"], place.get("namespace", ""), place.get("name", ""))
+                == (resource_of(ref).plural, ref.namespace, ref.name)
+                and user != not_by
+            )
+            ends = verb.startswith("delete") or (verb, sub) == ("create", "eviction")
+            if fits and (ends or not deletion):
+                return Deed(user, verb, sub, str(event["auditID"]), at)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            continue
+    return None

@@ -196,11 +196,11 @@ class Cluster:
             query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = POD.path(namespace, pod, "log")
         target = f"log of {failures.brief(pod)}/{failures.brief(container)} in {failures.brief(namespace)}"
-        with self._stream(path, query, target, read_timeout_seconds) as chunks:
+        with self.stream(path, query, target, read_timeout_seconds) as chunks:
             yield chunks
 
     @contextlib.contextmanager
-    def _stream(
+    def stream(
         self, path: str, query: Mapping[str, str], target: str, read_timeout: float
     ) -> Iterator[Iterator[bytes]]:
         failures.refuse_unaskable(path, verb="get", target=target)

@@ -17,6 +17,7 @@ from ringfence.evidence.vault import Vault
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.identity import cluster_uid, whoami
 from ringfence.response.context import Policy
+from ringfence.response.paging import Rota
 from ringfence.response.permissions import READING, REHEARSAL
 from ringfence.response.readiness import local
 from ringfence.response.readiness.cloud import check_cloud
@@ -44,6 +45,7 @@ class Site:
     load_key: Callable[[], SigningKey]
     key: str
     contacts: tuple[str, ...]
+    rota: Rota
     connect: Callable[[], Cluster]
     policy: Policy
     actions: tuple[str, ...]
@@ -62,6 +64,7 @@ def examine(site: Site) -> Iterator[Finding]:
     yield from check_copies(site.open_store, site.copier)
     yield local.check_key(site.load_key, site.key)
     yield local.check_contacts(site.contacts)
+    yield from local.check_pages(site.rota, site.open_store)
     yield from check_monitoring(site.monitoring)
     try:
         cluster = site.connect()

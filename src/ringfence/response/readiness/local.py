@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ringfence.errors import RingfenceError, VaultError
 from ringfence.evidence.vault import Vault
+from ringfence.platform import notify
+from ringfence.response.paging import Rota, undelivered
 from ringfence.response.readiness.findings import Finding, failed, ok, warn
 from ringfence.seal.signing import SigningKey
 from ringfence.store import runs
@@ -114,3 +116,41 @@ def check_contacts(roles: Sequence[str]) -> Finding:
             "contacts in the configuration: who is called at night, with a role that says it",
         )
     return ok("contacts", f"{len(roles)}: {', '.join(roles)}")
+
+
+def check_pages(rota: Rota, open_store: Callable[[], Store]) -> Iterator[Finding]:
+    """Who can be paged, whether each receiver's URL is one, and what was not delivered. Nothing is sent."""
+    check = "pages"
+    if not rota.receivers:
+        yield warn(check, "nobody is paged", "notify.to in the configuration, then ringfence notify test")
+        return
+    wrong = 0
+    for receiver in rota.receivers:
+        try:
+            notify.check(receiver.url(), receiver.name)
+        except RingfenceError as error:
+            wrong += 1
+            yield failed(f"{check}: {receiver.name}", error)
+    names = ", ".join(receiver.name for receiver in rota.receivers)
+    if alone := rota.unreachable():
+        yield warn(check, f"no receiver for {', '.join(alone)}", "notify.to: for: their role")
+    elif not wrong:
+        yield ok(check, f"{names}; tried by ringfence notify test")
+    try:
+        store = open_store()
+    except RingfenceError:
+        return  # the check of the store says it
+    try:
+        left = undelivered(store)
+    except RingfenceError as error:
+        yield failed(check, error)
+        return
+    finally:
+        store.close()
+    if left:
+        newest = left[-1]
+        yield warn(
+            check,
+            f"{len(left)} not delivered, the last of them about {newest.incident}: {newest.problem}",
+            "ringfence notify test",
+        )

@@ -24,6 +24,7 @@ from ringfence.response.context import Context, now
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
+from ringfence.response.watching.guarding import take_down
 from ringfence.store import incidents, journal, targets
 
 _POLL_SECONDS = 0.25
@@ -48,6 +49,9 @@ def lift(scene: Scene) -> Answer:
         _clear_canary(scene, ref)
     standing: list[str] = []
     taken = False
+    guard = take_down(context, incident)
+    if guard is not None and not steps.is_done(guard):
+        standing.append(f"the guard: {describe(guard)}")
     label = attempts.begin(context, incident, scene.label)
     for namespace in dict.fromkeys(ref.namespace for ref in pods):
         for name, outcome, own in _lift_in(scene, label, namespace):
