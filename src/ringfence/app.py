@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringfence.actions.canary import Options
+from ringfence.actions.node_helper import Options as NodeHelperOptions
 from ringfence.config import Config
 from ringfence.durable.port import Engine
 from ringfence.errors import ConfigError, TargetError, VaultError
@@ -46,6 +47,19 @@ def _canary(config: Config) -> Options | None:
         pull_policy=section.image_pull_policy,
         seconds=section.seconds,
         destinations=section.destinations,
+    )
+
+
+def _node_helper(config: Config) -> NodeHelperOptions | None:
+    section = config.node_helper
+    if not section.enabled or section.image is None:
+        return None
+    return NodeHelperOptions(
+        image=section.image,
+        namespace=section.namespace,
+        pull_policy=section.image_pull_policy,
+        seconds=section.seconds,
+        collect_bytes=section.collect_mebibytes << 20,
     )
 
 
@@ -116,6 +130,7 @@ def policy(config: Config) -> Policy:
         canary=_canary(config),
         canary_always=config.canary.enabled,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
+        node_helper=_node_helper(config),
     )
 
 

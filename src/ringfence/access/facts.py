@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
+from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes import canaries, owners, serving
 from ringfence.platform.kubernetes.client import Cluster
@@ -56,6 +57,8 @@ class Facts:
     at: datetime
     network_canary: CanaryReport | None = None
     network_basis: str = ""
+    node_cut: NodeReport | None = None
+    """The last report of the node helper about the pod's network (None: it never looked)."""
 
 
 def gather(
@@ -67,6 +70,7 @@ def gather(
     token_refused: bool,
     pool: ThreadPoolExecutor,
     network_canary: CanaryReport | None = None,
+    node_cut: NodeReport | None = None,
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
@@ -109,6 +113,7 @@ def gather(
         token_refused=token_refused,
         at=datetime.now(UTC),
         network_canary=network_canary,
+        node_cut=node_cut,
         network_basis=canaries.basis(live, policies) if live is not None else "",
     )
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ringfence.actions.canary import Options
+from ringfence.actions.node_helper import Options as NodeHelperOptions
 from ringfence.evidence.acquire import Acquirer
 from ringfence.evidence.sealing import Sealer
 from ringfence.evidence.vault import Vault
@@ -45,6 +46,7 @@ class Policy:
     canary: Options | None = None
     canary_always: bool = False
     audit_log: Path | None = None
+    node_helper: NodeHelperOptions | None = None
 
 
 @dataclass(frozen=True)

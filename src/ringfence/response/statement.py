@@ -19,7 +19,7 @@ from ringfence.model.timeline import CanaryReported, Event
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import token_canary
+from ringfence.response import node_helper, token_canary
 from ringfence.response.context import Context, now
 from ringfence.store import access, incidents, journal, targets, timeline
 
@@ -149,6 +149,7 @@ def _facts(
             ),
             None,
         ),
+        node_cut=node_helper.latest(events, target.uid),
         pool=context.pool,
     )
 

@@ -19,6 +19,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ringfence.platform.kubernetes.node_program import folders, processes
@@ -86,31 +87,32 @@ class Collection:
         self._keep("processes.json", "application/json", self._processes)
         first = self._pids[0].pid
         for table in processes.TABLES:
-            self._keep(f"sockets/{table}", "text/plain", lambda out, t=table: _copy(f"{PROC}/{first}/net/{t}", out))
+            self._keep(f"sockets/{table}", "text/plain", partial(_copy, f"{PROC}/{first}/net/{table}"))
         for process, number in processes.deleted(self._pids):
             name = f"deleted/{process.pid}-{number}"
-            self._keep(name, "application/octet-stream", lambda out, p=process, n=number: _descriptor(p, n, out))
+            self._keep(name, "application/octet-stream", partial(_descriptor, process, number))
         for container, process in self._containers():
-            self._keep(f"layers/{container}.tar", "application/x-tar", lambda out, p=process: self._layer(p, out))
+            self._keep(f"layers/{container}.tar", "application/x-tar", partial(self._layer, process))
         for name, folder in self._folders(_VOLUMES.format(uid=self._uid)):
-            self._keep(f"volumes/{name}.tar", "application/x-tar", lambda out, f=folder: _tar(f, out))
+            self._keep(f"volumes/{name}.tar", "application/x-tar", partial(_tar, folder))
         for name, folder in self._folders(_LOGS):
             if name.endswith(f"_{self._uid}"):
-                self._keep("logs.tar", "application/x-tar", lambda out, f=folder: _tar(f, out))
+                self._keep("logs.tar", "application/x-tar", partial(_tar, folder))
 
-    def _keep(self, name: str, media: str, write: Callable[[_Item], str | None]) -> None:
+    def _keep(self, name: str, media: str, write: Callable[[_Item], str]) -> None:
         item, self.items = _Item(_printable(name), media, self._room, self._say), self.items + 1
         try:
-            why = write(item) or ""
+            why = write(item)
         except _Full:
             why = "the room for everything that is collected is used up"
         except (OSError, tarfile.TarError) as error:
             why = f"not read: {error}"
         item.end(why)
 
-    def _processes(self, out: _Item) -> None:
+    def _processes(self, out: _Item) -> str:
         for one in processes.describe(self._pids):
             out.write(json.dumps(one).encode() + b"\n")
+        return ""
 
     def _containers(self) -> Iterator[tuple[str, Process]]:
         """The first process of each container; a sandbox's pause is one of them."""
@@ -130,7 +132,10 @@ class Collection:
             return _tar(folder, out)
 
     def _folders(self, place: str) -> Iterator[tuple[str, int]]:
-        with contextlib.suppress(FileNotFoundError), folders.opened(self._root, place, os.O_RDONLY | os.O_DIRECTORY) as top:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            folders.opened(self._root, place, os.O_RDONLY | os.O_DIRECTORY) as top,
+        ):
             for name in sorted(os.listdir(top)):
                 with contextlib.suppress(OSError):
                     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
@@ -182,7 +187,7 @@ def _tar(folder: int, out: _Item) -> str:
     """A folder as a tar. Links are kept as links; of pipes, sockets and devices their names."""
     problems: list[str] = []
     count = [0]
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_PART) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_PART) as tar:
         _walk(tar, folder, "", 0, count, problems)
     return "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
 
@@ -222,11 +227,11 @@ def _add(
         member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=folder)
         tar.addfile(member)
     elif stat.S_ISREG(found.st_mode):
-        fd = folders.regular(name, folder)
-        if fd is None:
+        opened = folders.regular(name, folder)
+        if opened is None:
             problems.append(f"{_printable(path)}: no regular file any more")
             return
-        with os.fdopen(fd, "rb", buffering=0) as file:
+        with os.fdopen(opened, "rb", buffering=0) as file:
             member.size = os.fstat(file.fileno()).st_size
             tar.addfile(member, _Exactly(file, member.size))
     else:

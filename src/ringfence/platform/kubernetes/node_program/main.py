@@ -52,7 +52,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
         return {"why": f"the kernel refused it: {error}"}
 
 
-def _cut(uid: str, order: dict[str, Any]) -> dict[str, Any]:
+def _cut(uid: str, _order: dict[str, Any]) -> dict[str, Any]:
     networks = victim.networks(victim.find(uid))
     found = interfaces.cut(uid, interfaces.find(networks))
     ok = found["in_force"] and not any(found["through"].values())
@@ -60,21 +60,25 @@ def _cut(uid: str, order: dict[str, Any]) -> dict[str, Any]:
     return {"ok": ok, "why": why, "on_node": networks.on_node, "network": found}
 
 
-def _uncut(uid: str, order: dict[str, Any]) -> dict[str, Any]:
+def _uncut(uid: str, _order: dict[str, Any]) -> dict[str, Any]:
     """Works when the pod is gone as well: its table is known by its uid."""
     try:
         found = interfaces.find(victim.networks(victim.find(uid)))
     except Impossible:
         found = None
     opened = interfaces.open_again(uid, found)
-    return {"ok": not opened["in_force"], "why": "the drop rules stayed" if opened["in_force"] else "", "network": opened}
+    return {
+        "ok": not opened["in_force"],
+        "why": "the drop rules stayed" if opened["in_force"] else "",
+        "network": opened,
+    }
 
 
-def _freeze(uid: str, order: dict[str, Any]) -> dict[str, Any]:
+def _freeze(uid: str, _order: dict[str, Any]) -> dict[str, Any]:
     return _frozen(uid, wanted=True)
 
 
-def _thaw(uid: str, order: dict[str, Any]) -> dict[str, Any]:
+def _thaw(uid: str, _order: dict[str, Any]) -> dict[str, Any]:
     return _frozen(uid, wanted=False)
 
 
@@ -96,7 +100,7 @@ def _state(group: freezer.Freezer, root: int, processes: tuple[Process, ...]) ->
     }
 
 
-def _status(uid: str, order: dict[str, Any]) -> dict[str, Any]:
+def _status(uid: str, _order: dict[str, Any]) -> dict[str, Any]:
     """What is in force now. Of a pod that is gone only its table can be left."""
     try:
         processes = victim.find(uid)

@@ -31,7 +31,9 @@ class Process:
 
 def find(uid: str, proc: str = PROC) -> tuple[Process, ...]:
     """Every process of the pod, as of now. Raises Impossible when there is none."""
-    pattern = re.compile(rf"(.*/)?(?:[^/]*-)?pod(?:{re.escape(uid)}|{re.escape(uid.replace('-', '_'))})(?:\.slice)?(?=/|$)")
+    pattern = re.compile(
+        rf"(.*/)?(?:[^/]*-)?pod(?:{re.escape(uid)}|{re.escape(uid.replace('-', '_'))})(?:\.slice)?(?=/|$)"
+    )
     found = []
     for name in os.listdir(proc):
         if name.isdigit():
@@ -44,15 +46,20 @@ def find(uid: str, proc: str = PROC) -> tuple[Process, ...]:
 
 
 def _look(pid: int, proc: str, pattern: re.Pattern[str]) -> Process | None:
-    cgroups, pods, container = {}, {}, ""
-    with contextlib.suppress(OSError):  # it ended meanwhile
-        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                _, controllers, path = line.rstrip("\n").split(":", 2)
-                cgroups[controllers] = path
-                if match := pattern.match(path):
-                    pods[controllers] = match.group()
-                    container = container or path[match.end() :].strip("/").split("/")[0]
+    cgroups: dict[str, str] = {}
+    pods: dict[str, str] = {}
+    container = ""
+    # It may have ended meanwhile.
+    with (
+        contextlib.suppress(OSError),
+        open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        for line in file:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            cgroups[controllers] = path
+            if match := pattern.match(path):
+                pods[controllers] = match.group()
+                container = container or path[match.end() :].strip("/").split("/")[0]
     return Process(pid, cgroups, pods, container) if pods else None
 
 
