@@ -19,7 +19,7 @@ from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.node_helper import NodeOrder, NodeReport
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Applied, Failed, Outcome, Problem, Refused
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused
 from ringfence.model.plan import Change, Verb
 from ringfence.model.proof import Proof
 from ringfence.model.timeline import Event, NodeHelperReported, NodeHelperSwitched, StepFinished
@@ -209,11 +209,11 @@ def carry_out(
 def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Outcome:
     """``ringfence undo`` of a cut or a freeze: the run that takes it back. Raises Guarded, StoreError."""
     if record.change.verb is not Verb.CREATE:
-        return Refused(reason="the helper's pod was deleted: nothing of it comes back")
+        return Already(reason="the helper's pod is deleted at the end of each run")
     order = order_of(record.change)
     back = {action.order: action.back for action in (NodeCut, NodeFreeze)}.get(order)
     if back is None:
-        return Refused(reason=f"{order} changed nothing that could be taken back")
+        return Already(reason=f"{order} left nothing to take back")
     require_on(context, incident)
     uid = record.change.body["metadata"]["annotations"][HELPER_UID_KEY]
     target = next((ref for ref in pods_of(context, incident) if ref.uid == uid), None)
