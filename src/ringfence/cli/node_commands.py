@@ -94,7 +94,7 @@ def _off(connection: Context, here: Incident, reason: str) -> None:
 
 
 def _show(done: tuple[Done, ...], out: Format) -> None:
-    from ringfence.model.outcome import describe
+    from ringfence.model.outcome import Refused, describe
     from ringfence.response.steps import is_done
 
     if out in (Format.JSON, Format.YAML):
@@ -116,7 +116,10 @@ def _show(done: tuple[Done, ...], out: Format) -> None:
         for one in done:
             say(clean(f"{one.target}: {one.step}: {describe(one.outcome)}"))
             say(*(f"  {clean(line)}" for line in _lines(one)))
-    output.stop(ExitCode.OK if all(is_done(one.outcome) for one in done) else ExitCode.REFUSED)
+    undone = [one.outcome for one in done if not is_done(one.outcome)]
+    if not undone:
+        output.stop(ExitCode.OK)
+    output.stop(ExitCode.REFUSED if all(isinstance(one, Refused) for one in undone) else ExitCode.INCOMPLETE)
 
 
 def _lines(done: Done) -> list[str]:
