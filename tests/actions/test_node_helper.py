@@ -34,8 +34,8 @@ PROBE = {"httpGet": {"port": 80}, "periodSeconds": 10}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, api: Simulator) -> None:
     api.add(NAMESPACE, "", HELPERS)
-    for name in ("_POLL_SECONDS", "_GONE_SECONDS"):
-        monkeypatch.setattr(node_helper, name, 0.01)
+    for name in ("_POLL_SECONDS", "_GONE_SECONDS", "_START_SECONDS"):
+        monkeypatch.setattr(node_helper, name, 0.01 if name.startswith("_P") else 1.0)
 
 
 def settings() -> Settings:
@@ -63,8 +63,7 @@ class World:
         self.sent.append(change)
         outcome = perform(self.cluster, change, f"audit-{change.id}").outcome
         if change.verb is Verb.CREATE:
-            live = self.api.get(POD, HELPERS, change.ref.name)
-            assert live is not None
+            live = self.api.objects["/api/v1", "pods", HELPERS, change.ref.name]
             live["status"] = {"phase": "Running", "containerStatuses": [{"name": "helper", "state": self.state}]}
             run = json.loads(change.body["spec"]["containers"][0]["command"][3])["id"]
             lines = [b"2026-11-25T00:00:00Z " + json.dumps(one).encode() + b"\n" for one in self.said(run)]
@@ -240,8 +239,8 @@ def test_a_run_that_goes_wrong_is_not_done_says_why_and_leaves_nothing(
 
 def test_a_helper_that_does_not_go_is_named(api: Simulator, cluster: Cluster, pool: ThreadPoolExecutor) -> None:
     def held(run: str) -> list[Json]:
-        for pod in api.all(POD):
-            if pod["metadata"]["namespace"] == HELPERS:
+        for key, pod in api.objects.items():
+            if key[1:3] == ("pods", HELPERS):
                 pod["metadata"]["finalizers"] = ["example.com/held"]
         return done(run)
 
