@@ -99,16 +99,9 @@ def _section(name: str, field: FieldInfo) -> str:
         if _is_list_of_sections(member.annotation):
             nested.append(_section(f"{name}.{shown}", member))
     heading = f"## {name}" + (" (a list)" if listed else "")
-    section = f"{heading}
-
-{doc(model)}
-
-" + table(("key", "type", "default", "environment"), rows)
+    section = f"{heading}\n\n{doc(model)}\n\n" + table(("key", "type", "default", "environment"), rows)
     nested += [_section(f"{name}.{key}", FieldInfo(annotation=inner[key])) for key in inner]
-    return "
-
-".join((section.rstrip("
-"), *nested)) if nested else section
+    return "\n\n".join((section.rstrip("\n"), *nested)) if nested else section
 
 
 def _part(annotation: Any) -> type[BaseModel] | None:

@@ -21,6 +21,7 @@ from ringfence.store.database import Store, open_store, sqlite_file
 
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
     from ringfence.actions.canary import Options as CanaryOptions
+    from ringfence.actions.node_helper import Options as NodeHelperOptions
     from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.copies import Copier
@@ -52,6 +53,21 @@ def _canary(config: Config) -> CanaryOptions | None:
         pull_policy=section.image_pull_policy,
         seconds=section.seconds,
         destinations=section.destinations,
+    )
+
+
+def _node_helper(config: Config) -> NodeHelperOptions | None:
+    section = config.node_helper
+    if not section.enabled or section.image is None:
+        return None
+    from ringfence.actions.node_helper import Options as NodeHelperOptions
+
+    return NodeHelperOptions(
+        image=section.image,
+        namespace=section.namespace,
+        pull_policy=section.image_pull_policy,
+        seconds=section.seconds,
+        collect_bytes=section.collect_mebibytes << 20,
     )
 
 
@@ -128,6 +144,7 @@ def policy(config: Config) -> Policy:
         copy_place=copy_place(config),
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
+        node_helper=_node_helper(config),
     )
 
 

@@ -176,6 +176,29 @@ class CanarySection(_Section):
         return self
 
 
+class NodeHelperSection(_Section):
+    """The node helper: a privileged pod on a suspect's node, for ``ringfence node``. Off by default; switched on per
+    incident, with rights of its own (``ringfence rbac --node-helper``).
+
+    ``image`` has ``python3`` on its path; nothing else of it is used. ``namespace`` is where its pods start: its own,
+    which admits privileged pods and where nobody else may make any. ``seconds`` bounds a run, ``collect_mebibytes``
+    what is collected of one pod.
+    """
+
+    enabled: bool = False
+    image: str | None = Field(default=None, min_length=1)
+    namespace: str = Field(default="ringfence-node", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    seconds: int = Field(default=60, ge=10, le=900)
+    collect_mebibytes: int = Field(default=32, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _has_image(self) -> NodeHelperSection:
+        if self.enabled and self.image is None:
+            raise ValueError("enabled needs image: name one that has python3")
+        return self
+
+
 class AuditSection(_Section):
     """``log``: the API server's audit log (JSON lines), where this machine can read it; none: it cannot."""
 
@@ -272,6 +295,7 @@ class Config(BaseSettings):
     protected: ProtectedSection = ProtectedSection()
     actions: ActionsSection = ActionsSection()
     canary: CanarySection = CanarySection()
+    node_helper: NodeHelperSection = NodeHelperSection()
     audit: AuditSection = AuditSection()
     observability: ObservabilitySection = ObservabilitySection()
     contacts: tuple[Contact, ...] = ()

@@ -12,20 +12,23 @@ import pytest
 
 import ringfence
 from ringfence.actions.base import Action
+from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
 from ringfence.evidence.permissions import PERMISSIONS
 from ringfence.model.permission import Permission
 
 SOURCE = Path(ringfence.__file__).parent
+EVERY: dict[str, type[Action]] = {**ACTIONS, **NODE_ACTIONS}
+"""Those of the node helper are no steps of a playbook: they are ordered by ``ringfence node`` alone."""
 
 
-@pytest.mark.parametrize(("name", "action"), ACTIONS.items())
+@pytest.mark.parametrize(("name", "action"), EVERY.items())
 def test_an_action_is_registered_under_its_own_name(name: str, action: type[Action]) -> None:
     assert action.name == name
     assert re.fullmatch(r"[a-z]+\.[a-z_]+", name)
 
 
-@pytest.mark.parametrize("action", ACTIONS.values())
+@pytest.mark.parametrize("action", EVERY.values())
 def test_an_action_says_what_it_needs_and_why(action: type[Action]) -> None:
     assert isinstance(action.destructive, bool)
     assert action.permissions
@@ -34,7 +37,7 @@ def test_an_action_says_what_it_needs_and_why(action: type[Action]) -> None:
         assert permission.because.strip()
 
 
-@pytest.mark.parametrize("action", ACTIONS.values())
+@pytest.mark.parametrize("action", EVERY.values())
 def test_an_action_module_says_effect_limits_and_undo(action: type[Action]) -> None:
     words = inspect.getdoc(importlib.import_module(action.__module__)) or ""
     assert action.name in words
@@ -42,7 +45,7 @@ def test_an_action_module_says_effect_limits_and_undo(action: type[Action]) -> N
 
 
 def every_permission() -> list[Permission]:
-    return [*PERMISSIONS, *(permission for action in ACTIONS.values() for permission in action.permissions)]
+    return [*PERMISSIONS, *(permission for action in EVERY.values() for permission in action.permissions)]
 
 
 def test_nothing_asks_for_secrets_exec_or_everything() -> None:

@@ -11,6 +11,7 @@ from ringfence.access.gitops import NOTHING_DELIVERED, Deliveries, deliveries_of
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
+from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes import canaries, owners, serving, token_policy
 from ringfence.platform.kubernetes.audit_log import Doings
@@ -88,6 +89,8 @@ class Facts:
     legacy: tuple[Json, ...] | None = None
     legacy_unread: str = ""
     deliveries: Deliveries = NOTHING_DELIVERED
+    node_cut: NodeReport | None = None
+    """The last report of the node helper about the pod's network (None: it never looked)."""
 
 
 def gather(
@@ -104,6 +107,7 @@ def gather(
     doings: Doings | None = None,
     doings_unread: str = "",
     look_for_legacy: bool = False,
+    node_cut: NodeReport | None = None,
 ) -> Facts:
     """Read live state. Pods behind its Services that were created after ``since`` count as replacements.
 
@@ -168,6 +172,7 @@ def gather(
         token_refused=token_refused,
         at=datetime.now(UTC),
         network_canary=network_canary,
+        node_cut=node_cut,
         network_basis=canaries.basis(live, policies) if live is not None else "",
         rights=rights,
         rights_unread=rights_unread,

@@ -40,6 +40,8 @@ def _network(facts: Facts) -> Iterator[AccessPath]:
         path, title = f"network.{direction.value.lower()}", f"New connections {word} the pod"
         if facts.live is None:
             yield dead(facts, path, title, _GONE)
+        elif shut := _cut_on_node(facts):
+            yield dead(facts, path, title, shut)
         elif facts.isolation is None or facts.isolation.host_network:
             yield alive(facts, path, title, "the pod is on its node's network: no NetworkPolicy governs it")
         elif facts.isolation.shut(direction):
@@ -56,6 +58,24 @@ def _network(facts: Facts) -> Iterator[AccessPath]:
         else:
             openings = "; ".join(opening.summary for opening in facts.isolation.opens(direction)[:_SHOW])
             yield alive(facts, path, title, openings or "no policy isolates the pod in this direction")
+
+
+def _cut_on_node(facts: Facts) -> str:
+    """Why nothing of the pod's network passes its node; empty when that is not known.
+
+    A report with a hole shows nothing, and neither does one of another sandbox: that has another address.
+    """
+    report = facts.node_cut
+    if report is None or report.network is None or report.holes or facts.live is None:
+        return ""
+    if not report.addresses or report.addresses != pods.addresses(facts.live):
+        return ""
+    network = report.network
+    return (
+        f"the node drops everything on {printable(', '.join(network.interfaces))}: read back from its kernel and tried "
+        f"by the node helper on {printable(report.node)}, {isoformat(report.ended_at)[:19]}Z; dropped by then: "
+        f"{network.dropped_out} packets out, {network.dropped_in} in"
+    )
 
 
 def _tried(facts: Facts, path: str, title: str, others: tuple[str, ...], computed: str, retest: str) -> AccessPath:
@@ -95,13 +115,16 @@ def _established(facts: Facts) -> Iterator[AccessPath]:
     if facts.live is None:
         yield dead(facts, path, title, _GONE)
         return
+    if shut := _cut_on_node(facts):
+        yield dead(facts, path, title, shut)
+        return
     yield alive(
         facts,
         path,
         title,
         "whether policies cut open connections is up to the network plugin, and the API shows none of them",
         until="both ends keep it, or the pod is deleted",
-        retest="flow logs of the network plugin, or the pod's deletion",
+        retest="a node cut (ringfence node INC cut), flow logs of the network plugin, or the pod's deletion",
         level=Level.NONE,
     )
 
@@ -110,6 +133,8 @@ def _dns(facts: Facts) -> Iterator[AccessPath]:
     path, title = "network.dns", "DNS queries, which carry data out as well"
     if facts.live is None:
         yield dead(facts, path, title, _GONE)
+    elif shut := _cut_on_node(facts):
+        yield dead(facts, path, title, shut)
     elif facts.isolation is None or facts.isolation.host_network or facts.isolation.allows_dns():
         yield alive(facts, path, title, "port 53 is open for the pod")
     else:

@@ -11,6 +11,7 @@ from ringfence import __version__
 from ringfence.cli import (
     evidence_commands,
     incident_commands,
+    node_commands,
     notify_commands,
     output,
     platform_commands,
@@ -38,6 +39,7 @@ app = typer.Typer(
 run_commands.register(app)
 steer_commands.register(app)
 incident_commands.register(app)
+node_commands.register(app)
 platform_commands.register(app)
 app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(notify_commands.app, name="notify")

@@ -22,19 +22,28 @@ class Account(NamedTuple):
 
 
 class Rights(NamedTuple):
-    """``roles`` by name with their rules, and the bindings."""
+    """``roles`` by name with their rules, and the bindings. ``namespace``: they are Roles there, not ClusterRoles."""
 
     roles: dict[str, tuple[Rule, ...]]
     bindings: tuple[Json, ...]
+    namespace: str = ""
 
     @property
     def objects(self) -> tuple[Json, ...]:
-        return (*(role_of(name, rules) for name, rules in self.roles.items()), *self.bindings)
+        return (*(self._placed(role_of(name, rules)) for name, rules in self.roles.items()), *self.bindings)
 
     def to_yaml(self) -> str:
         """YAML documents; above each rule stands why it is asked for."""
-        documents = [*(_role(name, rules) for name, rules in self.roles.items()), *map(_dumped, self.bindings)]
+        documents = [
+            *(_role(self._placed(_bare(name)), rules) for name, rules in self.roles.items()),
+            *map(_dumped, self.bindings),
+        ]
         return "---\n".join("\n".join(lines) + "\n" for lines in documents)
+
+    def _placed(self, role: Json) -> Json:
+        if not self.namespace:
+            return role
+        return {**role, "kind": "Role", "metadata": {**role["metadata"], "namespace": self.namespace}}
 
 
 def rights(
@@ -56,8 +65,20 @@ def rights(
     return Rights(roles, tuple(bindings))
 
 
-def _role(name: str, rules: Sequence[Rule]) -> Iterator[str]:
-    yield from _dumped({"apiVersion": API_VERSION, "kind": "ClusterRole", "metadata": {"name": name}})
+def rights_in(namespace: str, name: str, permissions: Iterable[Permission], account: Account | None = None) -> Rights:
+    """A Role of one namespace, and its binding where there is an account."""
+    binding = _binding(name, account, namespace) if account else None
+    if binding is not None:
+        binding["roleRef"]["kind"] = "Role"
+    return Rights({name: rules_with_reasons(permissions)}, (binding,) if binding else (), namespace)
+
+
+def _bare(name: str) -> Json:
+    return {"apiVersion": API_VERSION, "kind": "ClusterRole", "metadata": {"name": name}}
+
+
+def _role(role: Json, rules: Sequence[Rule]) -> Iterator[str]:
+    yield from _dumped(role)
     yield "rules:"
     for rule in rules:
         yield from (f"  # {reason}" for reason in rule.reasons)

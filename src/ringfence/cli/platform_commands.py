@@ -108,12 +108,18 @@ def rbac(
     actions: Annotated[
         str | None, typer.Option(metavar="A,B", help="These actions only; default: the enabled ones.")
     ] = None,
+    node_helper: Annotated[
+        bool,
+        typer.Option(
+            "--node-helper", help="Only the rights of the node helper, in its namespace: root on nodes; take them away."
+        ),
+    ] = False,
     out: Output = Format.YAML,
     config: ConfigFile = None,
 ) -> None:
     """Print the ClusterRole that the enabled actions and the evidence need, each rule with its reason."""
     from ringfence import app as wiring
-    from ringfence.cli.manifests import Account, rights
+    from ringfence.cli.manifests import Account, rights, rights_in
 
     account = None
     if service_account is not None:
@@ -128,8 +134,13 @@ def rbac(
     if actions is not None:
         wanted = tuple(one.strip() for one in actions.split(","))
         settings = settings.model_copy(update={"actions": settings.actions.model_copy(update={"enabled": wanted})})
-    asked = wiring.permissions(settings, wiring.enabled_actions(settings))
-    rendered = rights(name, asked, account, tuple(dict.fromkeys(namespaces or ())))
+    if node_helper:
+        from ringfence.actions.node_helper import PERMISSIONS
+
+        rendered = rights_in(settings.node_helper.namespace, f"{name}-node-helper", PERMISSIONS, account)
+    else:
+        asked = wiring.permissions(settings, wiring.enabled_actions(settings))
+        rendered = rights(name, asked, account, tuple(dict.fromkeys(namespaces or ())))
     if out is Format.JSON:
         say_data({"apiVersion": "v1", "kind": "List", "items": list(rendered.objects)}, out)
     else:

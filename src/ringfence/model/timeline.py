@@ -16,6 +16,7 @@ from ringfence.model.canary import CanaryReport
 from ringfence.model.custody import CustodyEvent
 from ringfence.model.evidence import Collected
 from ringfence.model.incident import Determination, Severity, State
+from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome
 from ringfence.model.plan import Impact, Verb
@@ -185,6 +186,21 @@ class CanaryReported(_Event):
 
     type: Literal["canary.reported"] = "canary.reported"
     report: CanaryReport
+
+
+class NodeHelperSwitched(_Event):
+    """The node helper, which is root on a node, was allowed for this incident, or is allowed no longer."""
+
+    type: Literal["node_helper.switched"] = "node_helper.switched"
+    on: bool
+    reason: str
+
+
+class NodeHelperReported(_Event):
+    """A run of the node helper ended: what it did, and what it saw on the node."""
+
+    type: Literal["node_helper.reported"] = "node_helper.reported"
+    report: NodeReport
 
 
 class ReportWritten(_Event):
@@ -370,6 +386,8 @@ Event = Annotated[
     | AccessAccepted
     | CanaryTried
     | CanaryReported
+    | NodeHelperSwitched
+    | NodeHelperReported
     | ReportWritten
     | TargetJoined
     | AwarenessRecorded

@@ -11,6 +11,7 @@ from typing import assert_never
 from ringfence.model.canary import CanaryReport, CanaryResult
 from ringfence.model.custody import CustodyFact
 from ringfence.model.evidence import Collected
+from ringfence.model.node_helper import NodeOrder
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
 from ringfence.model.timeline import (
@@ -38,6 +39,8 @@ from ringfence.model.timeline import (
     IncidentDeclared,
     LeaseExpired,
     LeaseGranted,
+    NodeHelperReported,
+    NodeHelperSwitched,
     NoteAdded,
     PlanMade,
     Refusal,
@@ -157,6 +160,14 @@ def sentence(event: Event) -> str:
             return f"Canary for {event.path} ({event.canary}): {event.result}{why}"
         case CanaryReported(report=report):
             return f"Canary {report.canary} for the fence of {report.target}: {_found_by(report)}"
+        case NodeHelperSwitched():
+            return f"Node helper switched {'on' if event.on else 'off'}: {event.reason or 'no reason given'}"
+        case NodeHelperReported(report=report):
+            how = "done" if report.done else f"not done: {report.why}"
+            holes = "; ".join(report.holes) if report.order is NodeOrder.CUT and report.done else ""
+            return f"Node helper on {report.node}, {report.order} {report.target}: {how}" + (
+                f"; {holes}" if holes else ""
+            )
         case ReportWritten():
             return f"Report written: {', '.join(event.files) or 'no file'}"
         case TargetJoined():

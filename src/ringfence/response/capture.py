@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
 from ringfence.evidence.sealing import OBJECT
 from ringfence.model.base import Json
-from ringfence.model.evidence import Collected, Seal
+from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
@@ -40,6 +40,7 @@ def collect_and_seal(
     key: str,
     found: Json | None = None,
     view: Cluster | None = None,
+    extra: Sequence[EvidenceItem] = (),
 ) -> Seal:
     """Collect what there is, say what is not, and seal it: one seal for each ``key``.
 
@@ -55,15 +56,19 @@ def collect_and_seal(
     items = collect(acquirer, around, siblings, context.pool)
     if found is not None:
         items.append(pod_as_found(acquirer, around, found))
-    items += logs.finish()
+    items += [*logs.finish(), *extra]
     return context.sealer().seal(incident, target, items, actor=context.actor, key=key)
 
 
-def recapture(context: Context, incident: Incident, target: ObjectRef, *, key: str) -> Seal:
+def recapture(
+    context: Context, incident: Incident, target: ObjectRef, *, key: str, extra: Sequence[EvidenceItem] = ()
+) -> Seal:
     """Capture a live pod anew, or seal what ``key`` had acquired before a crash.
 
     The cut may have taken the pod out of its controller by now: who owned it, and what selected it, is looked up from
-    the pod as it was found. Raises NotFound or TargetError when it is gone, VaultError, StoreError.
+    the pod as it was found. ``extra`` are items acquired already that belong into the same seal.
+
+    Raises NotFound or TargetError when it is gone, VaultError, StoreError.
     """
     left = context.sealer().resume(incident, target, actor=context.actor, key=key)
     if left is not None:
@@ -80,7 +85,7 @@ def recapture(context: Context, incident: Incident, target: ObjectRef, *, key: s
         found = targets.as_found(session, incident.id, target.uid)
     logs = LogCapture(context.acquirer(incident), pod, context.logs_pool)
     around = read_surroundings(context.cluster, context.cluster_id, found or pod, reading, context.pool)
-    return collect_and_seal(context, incident, target, around, logs, key=key, found=found)
+    return collect_and_seal(context, incident, target, around, logs, key=key, found=found, extra=extra)
 
 
 def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: str) -> Seal:

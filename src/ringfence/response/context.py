@@ -14,6 +14,7 @@ from ringfence.model.principal import Principal
 
 if TYPE_CHECKING:  # a command that only looks imports neither what seals nor what acts
     from ringfence.actions.canary import Options
+    from ringfence.actions.node_helper import Options as NodeHelperOptions
     from ringfence.evidence.acquire import Acquirer
     from ringfence.evidence.sealing import Sealer
     from ringfence.evidence.vault import Vault
@@ -52,6 +53,7 @@ class Policy:
     legacy_tokens: bool = False
     copy_place: str = ""
     """Where copies of sealed bundles go; empty: nowhere."""
+    node_helper: NodeHelperOptions | None = None
 
 
 @dataclass(frozen=True)

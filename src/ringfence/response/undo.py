@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ringfence.actions.base import Settings
+from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Unknown
-from ringfence.response import attempts, steps
+from ringfence.response import attempts, node_helper, steps
 from ringfence.response.context import Context, now
 from ringfence.store import incidents, journal
 
@@ -43,6 +44,12 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
         return Refused(reason="it is not known yet whether it took effect", next_step="the same again, in a minute")
     if not steps.is_done(record.outcome):
         return Already(reason="it never took effect")
+    if record.action in NODE_ACTIONS:
+        outcome: Outcome = node_helper.take_back(context, incident, record)
+        if steps.is_done(outcome):
+            with context.store.write() as session:
+                journal.mark_undone(session, record)
+        return outcome
     if record.action not in ACTIONS:
         return Refused(reason=f"{record.action} is no action that can be taken back")
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
@@ -52,7 +59,7 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
     except PlatformError as error:
         return Failed(problem=Problem.of(error))
     if isinstance(change, Refused | Already):
-        outcome: Outcome = change
+        outcome = change
     else:
         label = attempts.begin(context, incident, f"undo-{record.step}")
         done = steps.apply_change(context, incident, label, action, record.ordinal, change)

@@ -182,16 +182,21 @@ class Cluster:
         container: str,
         *,
         previous: bool = False,
+        follow: bool = False,
         since: datetime | None = None,
         read_timeout_seconds: float = 60.0,
     ) -> Iterator[Iterator[bytes]]:
         """A container's log as raw bytes with the kubelet's timestamps, streamed; open when the block begins.
+
+        With ``follow`` it goes on until the container ends, over rotations of the log.
 
         Raises a PlatformError when it cannot be opened, and out of the iterator when it breaks off.
         """
         query = {"container": container, "timestamps": "true"}
         if previous:
             query["previous"] = "true"
+        if follow:
+            query["follow"] = "true"
         if since is not None:
             query["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = POD.path(namespace, pod, "log")

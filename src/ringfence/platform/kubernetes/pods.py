@@ -171,6 +171,11 @@ def node_access(pod: Json) -> tuple[str, ...]:
     return tuple(found)
 
 
+def addresses(pod: Json) -> tuple[str, ...]:
+    """The pod's own, in the API server's words. A new sandbox gets others."""
+    return tuple(sorted(str(one.get("ip", "")) for one in (pod.get("status") or {}).get("podIPs") or ()))
+
+
 def liveness_probes(pod: Json) -> tuple[str, ...]:
     """The liveness probes that may kill a container after the cut: each with how long that takes at the soonest."""
     found = []
