@@ -10,9 +10,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence.platform.kubernetes.resources import DEPLOYMENT, NAMESPACE, NODE
+from ringfence.platform.kubernetes.resources import (
+    APPLICATION,
+    APPLICATION_SET,
+    DEPLOYMENT,
+    NAMESPACE,
+    NETWORK_POLICY,
+    NODE,
+)
 from tests.actions.test_canary import World
-from tests.simulator import Simulator, _is_dry, _key
+from tests.simulator import Simulator, _is_dry, _key, owner_reference
 from tests.small_bank import IMAGE, furnish
 from tests.wire import Answer, Request
 
@@ -92,7 +99,24 @@ def bank() -> Witness:
         "spec": {"containers": [{"name": "cards", "image": IMAGE}]},
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
+    _deliver(api)
     return api
+
+
+def _deliver(api: Witness) -> None:
+    """Argo CD delivers a policy that every cut changes, and the Deployment, by Applications of an ApplicationSet."""
+    made = api.add(APPLICATION_SET, "argocd", "teams", {"spec": {"generators": []}})
+    policy, deployment = _key(NETWORK_POLICY, "bank", "allow-dns"), _key(DEPLOYMENT, "bank", "cards")
+    # A list that Git has: without one, Argo CD would not mind another requirement in it.
+    api.objects[policy]["spec"]["podSelector"] = {"matchExpressions": [{"key": "no-dns", "operator": "DoesNotExist"}]}
+    for name, kind, key in (
+        ("dns", "networking.k8s.io/NetworkPolicy", policy),
+        ("cards", "apps/Deployment", deployment),
+    ):
+        mark = f"{name}:{kind}:bank/{key[3]}"
+        api.objects[key]["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
+        spec = {"syncPolicy": {"automated": {"selfHeal": True}}}
+        api.add(APPLICATION, "argocd", name, {"spec": spec}, ownerReferences=[owner_reference(made)])
 
 
 def plain(api: Simulator, fence: str) -> Json:
