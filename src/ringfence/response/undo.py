@@ -32,10 +32,11 @@ def undo_step(context: Context, incident: Incident, step: str) -> tuple[tuple[st
             why=f"steps: {known}",
             next_step=f"ringfence timeline {incident.id}",
         )
-    return tuple((str(record.change.ref), _undo(context, incident, record)) for record in reversed(chosen))
+    return tuple((str(record.change.ref), take_back(context, incident, record)) for record in reversed(chosen))
 
 
-def _undo(context: Context, incident: Incident, record: ChangeRecord) -> Outcome:
+def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Outcome:
+    """One journalled change taken back, and marked so. Raises StoreError."""
     if record.undone:
         return Already(reason="it was taken back before")
     if record.outcome is None or isinstance(record.outcome, Unknown):
