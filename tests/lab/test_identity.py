@@ -53,6 +53,10 @@ def bound(space: Space) -> Iterator[Space]:
     bind(space, "ClusterRoleBinding", space.name, ("ClusterRole", "system:discovery"), ACCOUNT)
     yield space
     space.kube.delete(RBAC, "ClusterRoleBinding", space.name)
+    for pod in space.kube.list("v1", "Pod", space.name):
+        for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
+            for name in set(policies(space.kube, pod["metadata"]["uid"])):
+                space.kube.delete(ADMISSION, kind, name)
 
 
 def _meta(space: Space, name: str) -> Json:

@@ -25,7 +25,7 @@ from ringfence.response.context import Context
 from ringfence.response.undo import undo_step
 from ringfence.response.verbs import Result, Wish
 from ringfence.store import evidence, incidents
-from tests.response.steps_of import conductor, contained, events
+from tests.response.steps_of import conductor, contained, eradicated, events, released
 from tests.simulator import Fault, Simulator
 
 pytestmark = pytest.mark.slow  # whole responses, one after the other
@@ -325,3 +325,25 @@ def test_a_secrets_seal_holds_its_metadata_and_nothing_else(
     assert seal.complete
     assert b"cards-token" in content
     assert b"c2VjcmV0" not in content
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+def test_a_false_positive_gets_everything_back(context: Context, api: Simulator) -> None:
+    contained(context, shape="fence")
+    cut(context, bindings=True)
+    assert api.get(ROLE_BINDING, "bank", "cards") is None
+    released(context)
+    assert api.get(POD, "bank", "cards-1") is not None
+    assert api.all(VALIDATING_ADMISSION_POLICY) == []
+    assert api.get(ROLE_BINDING, "bank", "cards") is not None
+
+
+def test_after_an_attack_the_policy_goes_with_its_pod_and_the_rights_wait_for_a_person(
+    context: Context, api: Simulator
+) -> None:
+    contained(context)
+    cut(context, bindings=True)
+    ended = eradicated(context)
+    assert ended.done("fence.lift")
+    assert api.all(VALIDATING_ADMISSION_POLICY) == []
+    assert api.get(ROLE_BINDING, "bank", "cards") is None

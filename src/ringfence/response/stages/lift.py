@@ -10,8 +10,10 @@ import time
 
 from ringfence.actions.base import Settings
 from ringfence.actions.canary import Canary
+from ringfence.actions.identity import CutIdentity
 from ringfence.actions.network import DETACH, FENCE, FENCE_KEY, Quarantine
 from ringfence.actions.pod import Delete
+from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.incident import Determination, Incident, State
@@ -19,7 +21,7 @@ from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.response import attempts, steps
+from ringfence.response import attempts, steps, undo
 from ringfence.response.context import Context, now
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
@@ -59,6 +61,11 @@ def lift(scene: Scene) -> Answer:
             taken = taken or isinstance(outcome, Applied)
             if own and not steps.is_done(outcome):
                 standing.append(f"{name}: {describe(outcome)}")
+    for name, outcome in _give_back(context, incident):
+        scene.live.say(f"{name}: {describe(outcome)}")
+        taken = taken or isinstance(outcome, Applied)
+        if not steps.is_done(outcome):
+            standing.append(f"{name}: {describe(outcome)}")
     with context.store.write() as session:
         current = incidents.get(session, incident.id)
         # A suspect that lives, cut or not, is not eradicated; after a false positive there was none.
@@ -68,6 +75,24 @@ def lift(scene: Scene) -> Answer:
     if standing:
         return Ended(Failed(problem=Problem(code="standing", what="part of the fence stands", why="; ".join(standing))))
     return Ended(Applied() if taken else Already(reason="nothing of the fence is left"))
+
+
+def _give_back(context: Context, incident: Incident) -> list[tuple[str, Outcome]]:
+    """Take back what was cut of the pods' identities: policies that no pod needs any more, and, after a false positive,
+    the account's rights. After an attack these are somebody's decision: ``ringfence undo``."""
+    with context.store.read() as session:
+        mistaken = incidents.get(session, incident.id).determination is Determination.FALSE_POSITIVE
+        records = journal.of_incident(session, incident.id)
+    wanted = {CutIdentity.name, Unbind.name} if mistaken else {CutIdentity.name}
+    return [
+        (str(record.change.ref), undo.take_back(context, incident, record))
+        for record in reversed(records)
+        if record.action in wanted
+        and not record.undone
+        and not record.change.id.startswith("undo-")
+        and record.outcome is not None
+        and steps.is_done(record.outcome)
+    ]
 
 
 def release(scene: Scene) -> Answer:
