@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # the commands that only look are there at once: what acts an
     from ringfence.durable.port import Engine
     from ringfence.evidence.copies import Copier
     from ringfence.evidence.sealing import Sealer
+    from ringfence.evidence.stamping import Stamper
     from ringfence.evidence.vault import Vault
+    from ringfence.model.evidence import Seal
     from ringfence.platform.kubernetes.client import Cluster
     from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
@@ -216,8 +218,23 @@ def reach(config: Config) -> Cluster:
 def _sealer(config: Config, store: Store, vault: Vault) -> Sealer:
     from ringfence.evidence.sealing import Sealer
 
-    sends = copier(config, store)
-    return Sealer(store, vault, signing_key(config), after_seal=sends.after_seal if sends is not None else None)
+    after = [one.after_seal for one in (stamper(config, store), copier(config, store)) if one is not None]
+
+    def after_seal(seal: Seal, actor: str) -> None:
+        for call in after:
+            call(seal, actor)
+
+    return Sealer(store, vault, signing_key(config), after_seal=after_seal)
+
+
+def stamper(config: Config, store: Store) -> Stamper | None:
+    """What has seals stamped; None when no authority is configured. Nothing is sent yet."""
+    section = config.signing
+    if section.timestamp_url is None or section.timestamp_roots is None:
+        return None
+    from ringfence.evidence.stamping import Stamper
+
+    return Stamper(store, section.timestamp_url, section.timestamp_roots.expanduser())
 
 
 def copy_place(config: Config) -> str:

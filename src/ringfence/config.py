@@ -83,9 +83,21 @@ class VaultSection(_Section):
 
 
 class SigningSection(_Section):
-    """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none."""
+    """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none.
+
+    ``timestamp_url``: a time-stamping authority (RFC 3161) that stamps each seal; none: no stamps. It learns digests
+    and times. ``timestamp_roots``: the root certificates (PEM) below which a stamp is believed.
+    """
 
     key: Path = Field(default_factory=lambda: _state_home() / "keys" / "seal.pem")
+    timestamp_url: str | None = Field(default=None, pattern=_HTTP)
+    timestamp_roots: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_roots(self) -> SigningSection:
+        if self.timestamp_url is not None and self.timestamp_roots is None:
+            raise ValueError("timestamp_url needs timestamp_roots: a stamp that nobody can check is none")
+        return self
 
 
 class ContainmentSection(_Section):

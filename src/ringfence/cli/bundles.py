@@ -15,12 +15,14 @@ from ringfence.cli.text import clean, lines
 from ringfence.config import Config
 from ringfence.errors import Tampered, TargetError, Unverifiable, VaultError
 from ringfence.evidence.handling import handled, read_item, verify_seal
+from ringfence.evidence.stamping import check_stamp, stamp_path, was_stamped
 from ringfence.model.base import Json, isoformat
 from ringfence.model.custody import DisposalOrdered
 from ringfence.model.evidence import EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.timeline import TimelineEntry
 from ringfence.seal.keys import PublicKey, public_key_from_pem
+from ringfence.seal.stamp import Stamp
 from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
 
@@ -76,8 +78,14 @@ def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
     """Verify the bundle file against our key and against what the store says of it. Raises Tampered, Unverifiable."""
     view = open_seal(config, incident_id, seal_id)
     actor = wiring.local_principal().id
+    stamped: Stamp | None = None
     try:
         verified = verify_seal(view.seal, public_key(config))
+        with view.store.read() as session:
+            promised = was_stamped([entry.event for entry in timeline.read(session, view.incident.id)], view.seal)
+        if promised or stamp_path(view.seal).exists():
+            roots = config.signing.timestamp_roots
+            stamped = check_stamp(view.seal, roots.expanduser() if roots is not None else None)
     except (Tampered, Unverifiable) as error:
         handled(view.store, view.seal, "verify", str(error), actor=actor, now=datetime.now(UTC))
         raise
@@ -89,6 +97,7 @@ def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
         "items": len(verified.items),
         "key_id": verified.key_id,
         "public_key": str(wiring.public_key_path(config)),
+        "time_stamp": isoformat(stamped.at) if stamped is not None else None,
         "verified": True,
     }
 
@@ -101,7 +110,11 @@ def export(config: Config, incident_id: str, seal_id: str | None, to: Path) -> l
     try:
         to.mkdir(parents=True, exist_ok=True)
         copies = [to / source.name, to / "seal.pub.pem"]
-        for original, copy in zip((source, key), copies, strict=True):
+        originals = [source, key]
+        if (stamped := stamp_path(view.seal)).exists():
+            originals.append(stamped)
+            copies.append(to / stamped.name)
+        for original, copy in zip(originals, copies, strict=True):
             shutil.copyfile(original, copy)
     except OSError as error:
         raise VaultError(

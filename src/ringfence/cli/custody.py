@@ -10,7 +10,8 @@ from ringfence.errors import ConfigError, Tampered
 from ringfence.evidence import retention
 from ringfence.evidence.copies import Copier, missing
 from ringfence.evidence.handling import handled
-from ringfence.model.custody import EvidenceCopied
+from ringfence.evidence.stamping import was_stamped
+from ringfence.model.custody import EvidenceCopied, SealStamped
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.store import evidence, incidents, timeline
@@ -27,6 +28,25 @@ def push(config: Config, incident_id: str) -> list[EvidenceCopied]:
         events = [entry.event for entry in timeline.read(session, incident.id)]
     actor = wiring.local_principal().id
     return [sends.send(seal, actor) for seal, _ in missing(events, seals, sends.place)]
+
+
+def stamp(config: Config, incident_id: str) -> list[SealStamped]:
+    """Have every seal stamped that has no stamp. Raises ConfigError when nobody is to be asked, TargetError."""
+    store = wiring.store(config)
+    asks = wiring.stamper(config, store)
+    if asks is None:
+        raise ConfigError(
+            "nobody stamps seals",
+            location="signing.timestamp_url",
+            why="no time-stamping authority is configured",
+            next_step="signing.timestamp_url and signing.timestamp_roots name one",
+        )
+    with store.read() as session:
+        incident = incidents.get(session, incident_id)
+        found = retention.read(session, incident, config.vault.retention_days)
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+    actor = wiring.local_principal().id
+    return [asks.ask(seal, actor) for seal in found.kept if not was_stamped(events, seal)]
 
 
 def check_copy(config: Config, seal: Seal) -> str:

@@ -1,4 +1,4 @@
-"""``ringfence evidence hold | unhold | push | dispose``: how long evidence is kept, and its end."""
+"""``ringfence evidence hold | unhold | push | stamp | dispose``: how long evidence is kept, and its end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(hold)
     app.command()(unhold)
     app.command()(push)
+    app.command()(stamp)
     app.command()(dispose)
 
 
@@ -50,6 +51,19 @@ def push(incident: IncidentId, config: ConfigFile = None) -> None:
     if not sent:
         say("every seal has its copy")
     if any(word.result != "copied" for word in sent):
+        stop(ExitCode.INCOMPLETE)
+
+
+def stamp(incident: IncidentId, config: ConfigFile = None) -> None:
+    """Have the seals stamped by the time-stamping authority that have no stamp yet (RFC 3161)."""
+    from ringfence.cli import custody
+
+    asked = custody.stamp(configuration(config), incident)
+    for word in asked:
+        say(clean(f"{word.seal}: {word.result}, " + (f"{word.at:%Y-%m-%dT%H:%M:%SZ}" if word.at else word.why)))
+    if not asked:
+        say("every seal has its time stamp")
+    if any(word.result != "stamped" for word in asked):
         stop(ExitCode.INCOMPLETE)
 
 

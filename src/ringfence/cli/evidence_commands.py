@@ -153,6 +153,8 @@ def _show_verified(verified: dict[str, object], out: Format) -> None:
         return
     say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
     say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
+    if verified["time_stamp"]:
+        say(clean(f"time stamp verified: {verified['time_stamp']}, by the authority's clock"))
     if "copy" in verified:
         say(clean(f"copy verified: {verified['copy']}"))
 

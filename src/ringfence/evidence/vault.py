@@ -9,7 +9,7 @@ from pathlib import Path
 from ringfence.errors import VaultError
 from ringfence.seal.blob import BlobFolder
 
-_OURS = (".tar",)
+_OURS = (".tar", ".tar.tsr")
 """How the names of what belongs to a bundle end."""
 
 

@@ -66,4 +66,15 @@ class EvidenceCopied(CustodyFact):
     legal_hold: bool = False
 
 
-CustodyEvent = EvidenceCopied | HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed
+class SealStamped(CustodyFact):
+    """A time-stamping authority (RFC 3161) was asked to stamp a seal. `at` is its time, not ours."""
+
+    type: Literal["seal.stamped"] = "seal.stamped"
+    seal: str
+    result: Literal["stamped", "failed"]
+    why: str = ""
+    at: Instant | None = None
+    serial: str = ""
+
+
+CustodyEvent = SealStamped | EvidenceCopied | HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed

@@ -1,4 +1,4 @@
-"""One bounded GET of a service that is not Kubernetes: whether it answers, and how.
+"""One bounded GET or POST of a service that is not Kubernetes: whether it answers, and how.
 
 No redirect is followed, no proxy of the environment is used for it, and no more than ``MAX_BYTES`` of the body is read.
 """
@@ -26,14 +26,23 @@ class Reply:
 
 def get(url: str, *, timeout_seconds: float = 5.0) -> Reply:
     """GET. Raises NotSent when nothing was reached, Unanswered when no whole answer came."""
+    return _asked("GET", url, None, {}, timeout_seconds)
+
+
+def post(url: str, body: bytes, content_type: str, *, timeout_seconds: float = 5.0) -> Reply:
+    """POST. Raises as ``get``."""
+    return _asked("POST", url, body, {"Content-Type": content_type}, timeout_seconds)
+
+
+def _asked(method: str, url: str, sent: bytes | None, more: dict[str, str], timeout_seconds: float) -> Reply:
     shown = without_credentials(url)
     timeout = httpx2.Timeout(timeout_seconds)
-    headers = {"User-Agent": f"ringfence/{__version__}", "Accept": "*/*"}
+    headers = {"User-Agent": f"ringfence/{__version__}", "Accept": "*/*", **more}
     body = b""
     try:
         with (
             httpx2.Client(timeout=timeout, follow_redirects=False, trust_env=False, headers=headers) as client,
-            client.stream("GET", url) as answer,
+            client.stream(method, url, content=sent) as answer,
         ):
             for chunk in answer.iter_raw():
                 body += chunk
@@ -41,9 +50,9 @@ def get(url: str, *, timeout_seconds: float = 5.0) -> Reply:
                     break
             return Reply(answer.status_code, body[:MAX_BYTES])
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-        raise _error(NotSent, f"{shown} cannot be reached", shown, error) from error
+        raise _error(NotSent, f"{shown} cannot be reached", method, shown, error) from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise _error(Unanswered, f"{shown} did not answer", shown, error) from error
+        raise _error(Unanswered, f"{shown} did not answer", method, shown, error) from error
 
 
 def without_credentials(url: str) -> str:
@@ -52,11 +61,11 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _error(kind: type[PlatformError], what: str, shown: str, error: Exception) -> PlatformError:
+def _error(kind: type[PlatformError], what: str, method: str, shown: str, error: Exception) -> PlatformError:
     return kind(
         what,
         system="http",
-        verb="get",
+        verb=method.lower(),
         target=shown,
         why=type(error).__name__ if not str(error) else str(error)[:300],
         next_step="check the address and the way to it",

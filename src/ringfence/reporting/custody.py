@@ -11,6 +11,7 @@ from ringfence.model.custody import (
     EvidenceDisposed,
     HoldLifted,
     HoldPlaced,
+    SealStamped,
 )
 from ringfence.reporting.text import counted, moment
 
@@ -35,5 +36,9 @@ def sentence(event: CustodyEvent) -> str:
         case EvidenceCopied():
             why = f": {event.why}" if event.why else ""
             return f"Copy of {event.seal} at {event.place}/{event.key}, {event.result}{why}"
+        case SealStamped(at=at) if at is not None:
+            return f"{event.seal} stamped by a time-stamping authority at {moment(at)}, serial {event.serial}"
+        case SealStamped():
+            return f"{event.seal} has no time stamp: {event.why}"
         case _:
             assert_never(event)

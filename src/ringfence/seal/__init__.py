@@ -14,6 +14,7 @@ envelope   the DSSE envelope around the statement
 keys       public keys, key ids, the canonical form of a signature
 verify     the numbered algorithm: start here if time is short
 cli        ``ringfence-verify``
+stamp      time stamps of third parties, which lie beside a bundle
 signing    private keys and other signers        (writing side)
 files      files that appear whole or not at all (writing side)
 write      how a bundle is made                  (writing side)

@@ -1,0 +1,82 @@
+"""Time stamps of seals: asked for after each seal, never in the way of one; what has none is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ringfence.errors import EvidenceError, PlatformError, Unverifiable
+from ringfence.model.custody import SealStamped
+from ringfence.model.evidence import Seal
+from ringfence.model.timeline import Event
+from ringfence.platform.http import post
+from ringfence.seal import stamp
+from ringfence.seal.files import NewFile
+from ringfence.store import timeline
+from ringfence.store.database import Store
+
+
+def stamp_path(seal: Seal) -> Path:
+    return Path(seal.path + stamp.SUFFIX)
+
+
+def was_stamped(events: Iterable[Event], seal: Seal) -> bool:
+    """Whether the record says that there is a stamp (pure)."""
+    return any(isinstance(one, SealStamped) and one.seal == seal.id and one.result == "stamped" for one in events)
+
+
+def check_stamp(seal: Seal, roots: Path | None) -> stamp.Stamp:
+    """The stamp beside the bundle. Raises Tampered, Unverifiable when it, or the roots, are not to be had."""
+    if roots is None:
+        raise Unverifiable(
+            "the time stamp", missing="root certificates", next_step="signing.timestamp_roots names their file"
+        )
+    try:
+        answer, trusted = stamp_path(seal).read_bytes(), roots.read_bytes()
+        return stamp.check(answer, stamp.sealed_bytes(Path(seal.path)), trusted)
+    except OSError as error:
+        raise Unverifiable("the time stamp", missing=f"{error.filename}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Stamper:
+    """Asks one authority. ``roots`` is the PEM file of those that are trusted."""
+
+    store: Store
+    url: str
+    roots: Path
+
+    def after_seal(self, seal: Seal, actor: str) -> None:
+        """Try once; what does not work is on the timeline, and no error. Raises StoreError."""
+        self.ask(seal, actor)
+
+    def ask(self, seal: Seal, actor: str) -> SealStamped:
+        """Have the seal stamped, keep the answer beside it, write down what became of it. Raises StoreError."""
+        word = SealStamped(occurred_at=datetime.now(UTC), actor=actor, seal=seal.id, result="failed")
+        try:
+            made = self._made(seal)
+            word = word.model_copy(update={"result": "stamped", "at": made.at, "serial": str(made.serial)})
+        except (PlatformError, EvidenceError) as error:
+            word = word.model_copy(update={"why": str(error)})
+        except OSError as error:
+            word = word.model_copy(update={"why": f"{error.filename}: {error.strerror or error}"})
+        with self.store.write() as session:
+            timeline.append(session, seal.incident, word, datetime.now(UTC))
+        return word
+
+    def _made(self, seal: Seal) -> stamp.Stamp:
+        path = stamp_path(seal)
+        if path.exists():  # from a try that was broken off: a stamp is never replaced
+            return check_stamp(seal, self.roots)
+        data, trusted = stamp.sealed_bytes(Path(seal.path)), self.roots.read_bytes()
+        asked = stamp.query(data)
+        reply = post(self.url, asked.as_bytes(), stamp.CONTENT_TYPE)
+        if reply.status != 200:
+            raise Unverifiable("the time stamp", missing=f"an answer: the authority said {reply.status}")
+        made = stamp.check(reply.body, data, trusted, nonce=asked.nonce)
+        with NewFile(path.parent, mode=0o400) as file:
+            file.write(reply.body)
+            file.publish(path)
+        return made
