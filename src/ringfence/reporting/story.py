@@ -10,6 +10,7 @@ from typing import assert_never
 
 from ringfence.model.canary import CanaryReport, CanaryResult
 from ringfence.model.evidence import Collected
+from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
 from ringfence.model.timeline import (
@@ -30,8 +31,6 @@ from ringfence.model.timeline import (
     EvidenceAcquired,
     EvidenceHandled,
     EvidenceSealed,
-    FencedChanged,
-    FenceRestored,
     GlassBroken,
     HandedOver,
     IncidentDeclared,
