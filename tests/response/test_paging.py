@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from ringfence.errors import ConfigError
+from ringfence.model.fence_events import FencedChanged
 from ringfence.model.incident import Severity
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Refused
 from ringfence.model.page import Page, PageKind
-from ringfence.model.timeline import FencedChanged, StepFinished
+from ringfence.model.timeline import StepFinished
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY
 from ringfence.response import statement
 from ringfence.response.context import Context, now

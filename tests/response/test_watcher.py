@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.page import PageKind
-from ringfence.model.timeline import FencedChanged, FenceRestored
 from ringfence.platform.kubernetes.resources import DEPLOYMENT, NETWORK_POLICY, POD
 from ringfence.response.context import Context
 from ringfence.response.watching.watcher import Options, Watcher

@@ -271,7 +271,8 @@ def _shows(operation: Json, live: Json, prior: Json | None) -> bool:
         return not found
     wanted = operation["value"]
     before, there = _lookup(path, prior)
-    before = before if there else {}
+    if prior is not None and not there:
+        before = {}  # it had none
     if path.startswith("/metadata/") and all(isinstance(one, dict) for one in (wanted, value, before)):
         # Labels and annotations that somebody added since are beside the point; one that was to go must be gone.
         value = {key: member for key, member in value.items() if key in wanted or key in before}

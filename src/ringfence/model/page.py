@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from ringfence.model.access import PathState, Verdict
 from ringfence.model.base import Instant, Noun
+from ringfence.model.fence_events import FencedChanged
 from ringfence.model.incident import Severity
 from ringfence.model.outcome import Already, Applied, Skipped, describe
 from ringfence.model.timeline import (
     AccessTurned,
     ApprovalRequested,
     Event,
-    FencedChanged,
     LeaseExpired,
     StepFinished,
 )

@@ -14,7 +14,9 @@ from ringfence.model.access import PathState
 from ringfence.model.base import Instant, Json, Noun
 from ringfence.model.canary import CanaryReport
 from ringfence.model.custody import CustodyEvent
+from ringfence.model.event import EventBase as _Event
 from ringfence.model.evidence import Collected
+from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.incident import Determination, Severity, State
 from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
@@ -22,11 +24,6 @@ from ringfence.model.outcome import Outcome
 from ringfence.model.plan import Impact, Verb
 from ringfence.model.proof import Level, Proof
 from ringfence.model.run import Ceiling, Decision, RunState
-
-
-class _Event(Noun):
-    occurred_at: Instant
-    actor: str
 
 
 class IncidentDeclared(_Event):
@@ -329,43 +326,6 @@ class LeaseExpired(_Event):
 
     type: Literal["lease.expired"] = "lease.expired"
     until: Instant
-
-
-class FencedChanged(_Event):
-    """Somebody else changed, or deleted, what the incident holds fenced: a pod, a policy, a workload, a node.
-
-    ``actor`` is ``ringfence``: who saw it. ``who`` is who did it as far as it is known, and ``how_known`` from where
-    (the audit log, or the object's managedFields, which name a program and not a person); both empty: not known.
-    ``change`` is the step and change of the journal that live state does not show any more; empty: the object itself.
-    """
-
-    type: Literal["fence.changed"] = "fence.changed"
-    ref: ObjectRef
-    what: Literal[
-        "was deleted", "is another object", "was changed", "was scaled", "was restarted", "has a new template"
-    ]
-    detail: str = ""
-    change: str = ""
-    who: str = ""
-    how_known: str = ""
-    seen_by: Literal["watch", "list"]
-    audit_id: str = ""
-
-    @property
-    def words(self) -> str:
-        """The whole of it in a sentence or two."""
-        detail = f": {self.detail}" if self.detail else ""
-        by = f" By {self.who} ({self.how_known})." if self.who else " By whom is not known."
-        return f"{self.ref} {self.what}{detail}.{by}"
-
-
-class FenceRestored(_Event):
-    """What was changed is as the incident holds it again; by whom else than by us, ``why`` says."""
-
-    type: Literal["fence.restored"] = "fence.restored"
-    ref: ObjectRef
-    change: str = ""
-    why: str
 
 
 Event = Annotated[

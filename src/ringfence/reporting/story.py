@@ -11,6 +11,7 @@ from typing import assert_never
 from ringfence.model.canary import CanaryReport, CanaryResult
 from ringfence.model.custody import CustodyFact
 from ringfence.model.evidence import Collected
+from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.node_helper import NodeOrder
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
@@ -32,8 +33,6 @@ from ringfence.model.timeline import (
     EvidenceAcquired,
     EvidenceHandled,
     EvidenceSealed,
-    FencedChanged,
-    FenceRestored,
     GlassBroken,
     HandedOver,
     IncidentDeclared,

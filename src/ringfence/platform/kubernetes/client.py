@@ -123,7 +123,7 @@ class Cluster:
     def get_bytes(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> bytes:
         """One object, the bytes as the server sent them."""
         path = resource.path(namespace, name, subresource)
-        target, accept = _words(resource, namespace, name), answers.accepted(resource)
+        target, accept = failures.described(resource, namespace, name), answers.accepted(resource)
         return self._send("GET", path, verb="get", target=target, accept=accept).content
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -151,7 +151,7 @@ class Cluster:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        target = _words(resource, namespace)
+        target = failures.described(resource, namespace)
         room, accept = self._max_answer_bytes, answers.accepted(resource, "List")
         while True:
             try:
@@ -260,7 +260,7 @@ class Cluster:
             "POST",
             resource.path(namespace, name, subresource),
             verb="create",
-            target=_words(resource, namespace, shown),
+            target=failures.described(resource, namespace, shown),
             query=_write_query(dry_run),
             content=json.dumps(body).encode(),
             content_type="application/json",
@@ -284,7 +284,7 @@ class Cluster:
             "PATCH",
             resource.path(namespace, name, subresource),
             verb="patch",
-            target=_words(resource, namespace, f"{name}/{subresource}" if subresource else name),
+            target=failures.described(resource, namespace, f"{name}/{subresource}" if subresource else name),
             query=_write_query(dry_run),
             content=json.dumps(list(operations)).encode(),
             content_type=_JSON_PATCH,
@@ -316,7 +316,7 @@ class Cluster:
             "DELETE",
             resource.path(namespace, name),
             verb="delete",
-            target=_words(resource, namespace, name),
+            target=failures.described(resource, namespace, name),
             # The server goes by the body; the address is what an audit log without bodies shows of it.
             query={"dryRun": "All"} if dry_run else None,
             content=json.dumps(options).encode(),
@@ -396,10 +396,3 @@ def _write_query(dry_run: bool) -> dict[str, str]:
     if dry_run:
         query["dryRun"] = "All"
     return query
-
-
-def _words(resource: Resource, namespace: str, name: str = "") -> str:
-    what = f"{resource.plural}/{failures.brief(name)}" if name else resource.plural
-    if resource.namespaced:
-        return f"{what} in {failures.brief(namespace)}" if namespace else f"{what} in all namespaces"
-    return what

@@ -18,6 +18,7 @@ import yaml
 
 from ringfence.errors import Conflict, Denied, Invalid, NotFound, NotSent, PlatformError, Throttled, Unanswered
 from ringfence.platform.kubernetes.answers import TooLarge, loads
+from ringfence.platform.kubernetes.resources import Resource
 
 _NOT_SENT = (
     *(httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout),
@@ -228,3 +229,11 @@ def refuse_unaskable(path: str, *, verb: str, target: str) -> None:
             why="no object can have such a name; the server was not asked",
             next_step="see who wrote that name",
         )
+
+
+def described(resource: Resource, namespace: str, name: str = "") -> str:
+    """What a request was about, in words."""
+    what = f"{resource.plural}/{brief(name)}" if name else resource.plural
+    if resource.namespaced:
+        return f"{what} in {brief(namespace)}" if namespace else f"{what} in all namespaces"
+    return what

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.base import Json
+from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import describe
-from ringfence.model.timeline import FencedChanged, FenceRestored
 from ringfence.platform.kubernetes.owners import owner_chain
 from ringfence.platform.kubernetes.resources import KNOWN, POD, REPLICA_SET
 from ringfence.response.context import Context, now

@@ -1,23 +1,15 @@
-"""The configuration: one YAML file, every key known, every default usable.
-
-Looked for in ``--config``, ``$RINGFENCE_CONFIG``, ``~/.config/ringfence/config.yaml``; none of them is needed. Keys may
-be set in the environment too (``RINGFENCE_VAULT__PATH``). An unknown key is an error that names file and key.
-"""
+"""The sections of the configuration: their keys, what each may be, and what it is when nobody says."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from ringfence.errors import ConfigError
 from ringfence.model.incident import Severity
-from ringfence.model.page import PageKind
 
 _HTTP = "^https?://[^/?#]+"
 _DESTINATION = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
@@ -27,11 +19,11 @@ def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ringfence"
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ClusterSection(_Section):
+class ClusterSection(Section):
     """How the cluster is reached. ``kubeconfig`` and ``context`` default to kubectl's."""
 
     kubeconfig: Path | None = None
@@ -39,13 +31,13 @@ class ClusterSection(_Section):
     timeout_seconds: float = Field(default=10.0, gt=0, le=300)
 
 
-class StoreSection(_Section):
+class StoreSection(Section):
     """``url`` is an SQLAlchemy URL."""
 
     url: str = Field(default_factory=lambda: f"sqlite:///{_state_home() / 'ringfence.db'}")
 
 
-class S3Section(_Section):
+class S3Section(Section):
     """A bucket that gets a copy of every sealed bundle. Credentials come by AWS's usual chain, never from here.
 
     ``object_lock`` is the mode in which a copy is locked for ``retain_days``, ``legal_hold`` holds it beyond.
@@ -72,7 +64,7 @@ class S3Section(_Section):
         return f"{self.endpoint_url.rstrip('/')}/{self.bucket}" if self.endpoint_url else f"s3://{self.bucket}"
 
 
-class VaultSection(_Section):
+class VaultSection(Section):
     """The folder of evidence and sealed bundles. ``retention_days``: for how long after the incident was closed nothing
     of its evidence may be disposed of. ``s3``: where copies of bundles go; none: nowhere.
     """
@@ -82,7 +74,7 @@ class VaultSection(_Section):
     s3: S3Section | None = None
 
 
-class SigningSection(_Section):
+class SigningSection(Section):
     """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none.
 
     ``timestamp_url``: a time-stamping authority (RFC 3161) that stamps each seal; none: no stamps. It learns digests
@@ -100,7 +92,7 @@ class SigningSection(_Section):
         return self
 
 
-class ContainmentSection(_Section):
+class ContainmentSection(Section):
     """``serving_floor``: ready pods that each Service keeps; below it the operator is asked.
 
     ``pre_cut_wait_ms``: how long at most the cut waits for log streams to open. ``seal_max_age_seconds``: how old a
@@ -114,7 +106,7 @@ class ContainmentSection(_Section):
     token_canary: bool = True
 
 
-class IdentitySection(_Section):
+class IdentitySection(Section):
     """``restore_bindings``: ``rbac`` renders the right to ``bind`` roles, which is as good as every right there is.
 
     With it ``undo`` puts bindings back, and one of several subjects can be taken out of a binding. Without it that is
@@ -128,7 +120,7 @@ class IdentitySection(_Section):
     legacy_tokens: bool = False
 
 
-class GuardrailsSection(_Section):
+class GuardrailsSection(Section):
     """Limits that are the engine's, whatever a playbook says.
 
     ``blast_radius_pods``: pods of a run that may end, or whose cut breaks a Service's floor, before a second person is
@@ -144,20 +136,20 @@ class GuardrailsSection(_Section):
     lease_minutes: int = Field(default=480, ge=1)
 
 
-class ProtectedSection(_Section):
+class ProtectedSection(Section):
     """What no playbook and no command may touch."""
 
     namespaces: tuple[str, ...] = ("kube-system", "kube-public", "kube-node-lease", "ringfence")
     label: str = "ringfence.dev/protected"
 
 
-class ActionsSection(_Section):
+class ActionsSection(Section):
     """``enabled``: the actions that may be used here; ``rbac`` renders rights for these alone. Default: all."""
 
     enabled: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
-class CanarySection(_Section):
+class CanarySection(Section):
     """The network canary: throw-away pods that try a fence on packets, with ``--canary``; ``enabled``: at every cut.
 
     ``image`` has ``python3`` on its path; the canary needs it. ``namespace`` is where a peer of another namespace
@@ -188,7 +180,7 @@ class CanarySection(_Section):
         return self
 
 
-class NodeHelperSection(_Section):
+class NodeHelperSection(Section):
     """The node helper: a privileged pod on a suspect's node, for ``ringfence node``. Off by default; switched on per
     incident, with rights of its own (``ringfence rbac --node-helper``).
 
@@ -211,13 +203,13 @@ class NodeHelperSection(_Section):
         return self
 
 
-class AuditSection(_Section):
+class AuditSection(Section):
     """``log``: the API server's audit log (JSON lines), where this machine can read it; none: it cannot."""
 
     log: Path | None = None
 
 
-class ObservabilitySection(_Section):
+class ObservabilitySection(Section):
     """Where ``doctor`` asks whether monitoring answers. None: not looked for."""
 
     prometheus_url: str | None = Field(default=None, pattern=_HTTP)
@@ -225,7 +217,7 @@ class ObservabilitySection(_Section):
     grafana_url: str | None = Field(default=None, pattern=_HTTP)
 
 
-class Contact(_Section):
+class Contact(Section):
     """Whom to call; printed in reports."""
 
     role: str
@@ -233,7 +225,7 @@ class Contact(_Section):
     reach: str
 
 
-class Receiver(_Section):
+class Receiver(Section):
     """Where pages go: an Apprise URL, which is a secret, given here, in a file of its own (``url_file``, read at each
     use), or in the environment (``RINGFENCE_NOTIFY__TO`` as JSON).
 
@@ -256,7 +248,7 @@ class Receiver(_Section):
         return self
 
 
-class NotifySection(_Section):
+class NotifySection(Section):
     """Who is paged, through Apprise. The first contact that has a receiver gets a page; a lease that ran out and an
     approval that waits go on to the next contact every ``escalate_minutes`` while nobody has seen to them.
     """
@@ -273,7 +265,7 @@ class NotifySection(_Section):
         return value
 
 
-class WatchSection(_Section):
+class WatchSection(Section):
     """``ringfence watch``: every ``retest_seconds`` it looks again at each open incident, whatever happens meanwhile.
 
     ``put_back``: a quarantine policy that somebody deleted, and a fence label that somebody took off, are put back by
@@ -288,137 +280,3 @@ class WatchSection(_Section):
     put_back: bool = True
     put_back_hourly: int = Field(default=3, ge=0, le=60)
     poll_seconds: float = Field(default=5.0, ge=1, le=300)
-
-
-class Config(BaseSettings):
-    """The whole file."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="RINGFENCE_", env_nested_delimiter="__", env_ignore_empty=True
-    )
-
-    cluster: ClusterSection = ClusterSection()
-    store: StoreSection = Field(default_factory=StoreSection)
-    vault: VaultSection = Field(default_factory=VaultSection)
-    signing: SigningSection = Field(default_factory=SigningSection)
-    containment: ContainmentSection = ContainmentSection()
-    identity: IdentitySection = IdentitySection()
-    guardrails: GuardrailsSection = GuardrailsSection()
-    protected: ProtectedSection = ProtectedSection()
-    actions: ActionsSection = ActionsSection()
-    canary: CanarySection = CanarySection()
-    node_helper: NodeHelperSection = NodeHelperSection()
-    audit: AuditSection = AuditSection()
-    observability: ObservabilitySection = ObservabilitySection()
-    contacts: tuple[Contact, ...] = ()
-    notify: NotifySection = NotifySection()
-    watch: WatchSection = WatchSection()
-
-    @model_validator(mode="after")
-    def _known_wishes(self) -> Config:
-        known = {contact.role for contact in self.contacts} | {kind.value for kind in PageKind}
-        for receiver in self.notify.to:
-            if unknown := [word for word in receiver.wanted if word not in known]:
-                raise ValueError(
-                    f"notify.to {receiver.name}: {', '.join(map(repr, unknown))} is neither the role of a contact nor "
-                    f"one of {', '.join(PageKind)}"
-                )
-        return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file (which comes in as the initial values)."""
-        return env_settings, init_settings
-
-
-def default_path() -> Path:
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "ringfence" / "config.yaml"
-
-
-def load(path: Path | None = None) -> Config:
-    """Read the configuration. Raises ConfigError that names the file and every wrong key at once."""
-    named = path or (Path(os.environ["RINGFENCE_CONFIG"]) if os.environ.get("RINGFENCE_CONFIG") else None)
-    file = named or default_path()
-    if named is None and not file.exists():
-        return _validate({}, "the environment (RINGFENCE_…)")
-    return _validate(_read(file), str(file))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_bytes())
-    except OSError as error:
-        raise ConfigError(
-            f"the configuration {file} cannot be read",
-            location=str(file),
-            why=error.strerror or str(error),
-            next_step="correct --config or RINGFENCE_CONFIG",
-        ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2026-13-45
-        raise ConfigError(
-            f"the configuration {file} is not YAML", location=str(file), why=_yaml(error), next_step="correct the file"
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(
-            f"the configuration {file} is not a mapping",
-            location=str(file),
-            why=f"it is a {type(content).__name__}" if not isinstance(content, dict) else "a key of it is not a name",
-            next_step="see docs/reference/configuration.md",
-        )
-    return content
-
-
-def _yaml(error: Exception) -> str:
-    """What is wrong and where. The parser's own words quote the line, and that may be the database's password."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        problem = re.sub("'[^']*'", "(…)", error.problem or "it cannot be read")
-        return f"{problem}, line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-    return str(error)
-
-
-def _validate(content: dict[str, Any], where: str) -> Config:
-    # Names with an underscore in front are arguments of pydantic-settings itself, not keys of ours.
-    problems = [(key, "no such key") for key in content if key.startswith("_")]
-    try:
-        config = Config(**{key: value for key, value in content.items() if not key.startswith("_")})
-    except SettingsError as error:
-        raise ConfigError(
-            "the configuration in the environment (RINGFENCE_…) cannot be read",
-            location="the environment",
-            why=f"{error}: {error.__cause__}" if error.__cause__ else str(error),
-            next_step="a section or a list is given as JSON, one key of a section as RINGFENCE_SECTION__KEY",
-        ) from error
-    except ValidationError as error:
-        problems += [(_name(problem["loc"]), _words(problem)) for problem in error.errors()]
-    else:
-        if not problems:
-            return config
-    raise ConfigError(
-        f"the configuration in {where} has {len(problems)} wrong key{'s' if len(problems) > 1 else ''}",
-        location=f"{where}: {problems[0][0]}",
-        why="; ".join(f"{key}: {words}" for key, words in problems),
-        next_step="see docs/reference/configuration.md",
-    )
-
-
-def _name(location: tuple[int | str, ...]) -> str:
-    """The key as it is written in the file, and the variable beside it when that is where the value came from."""
-    key = ".".join(map(str, location))
-    variable = f"RINGFENCE_{'__'.join(map(str, location))}".upper()
-    return f"{key} (from {variable})" if variable in os.environ else key
-
-
-def _words(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "no such key"
-    return str(problem["msg"])
