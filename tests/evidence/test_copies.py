@@ -142,7 +142,7 @@ def seal(fresh_store: Store, tmp_path: Path) -> Seal:
 
 
 def copier(store: Store, bucket: Bucket, mode: str = "COMPLIANCE") -> Copier:
-    return Copier(store, lambda: bucket, "s3://place", "unit/", mode, 30, False)
+    return Copier(store, Vault(Path()), lambda: bucket, "s3://place", "unit/", mode, 30, False)
 
 
 def events(store: Store, seal: Seal) -> list[Event]:
@@ -238,7 +238,7 @@ def test_silence_is_recorded_and_no_error_and_not_waited_for_twice(fresh_store: 
         asked.append(1)
         return Bucket("evidence", region="us-east-1", endpoint_url=f"http://127.0.0.1:{free_port()}")
 
-    sends = Copier(fresh_store, connect, "s3://place", "", "COMPLIANCE", 30, False)
+    sends = Copier(fresh_store, Vault(Path()), connect, "s3://place", "", "COMPLIANCE", 30, False)
     sends.after_seal(seal, "local/a")
     sends.after_seal(seal, "local/a")
     assert len(asked) == 1
