@@ -67,7 +67,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not MINISTACK:
         pytest.skip("ministack is not installed")
     port = free_port()
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1"}
+    environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
     log = (tmp_path_factory.mktemp("ministack") / "log").open("wb")
     with subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as server:
         try:
