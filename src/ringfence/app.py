@@ -92,9 +92,15 @@ def engine_is_exclusive(config: Config) -> bool:
 
 
 def vault(config: Config) -> Vault:
+    """Raises ConfigError for an encryption key that cannot be used."""
     from ringfence.evidence.vault import Vault
 
-    return Vault(config.vault.path.expanduser())
+    key = config.vault.encryption_key
+    if key is None:
+        return Vault(config.vault.path.expanduser())
+    from ringfence.seal.atrest import load_key
+
+    return Vault(config.vault.path.expanduser(), load_key(key.expanduser()))
 
 
 def signing_key(config: Config) -> SigningKey:
@@ -234,7 +240,7 @@ def stamper(config: Config, store: Store) -> Stamper | None:
         return None
     from ringfence.evidence.stamping import Stamper
 
-    return Stamper(store, section.timestamp_url, section.timestamp_roots.expanduser())
+    return Stamper(store, vault(config), section.timestamp_url, section.timestamp_roots.expanduser())
 
 
 def copy_place(config: Config) -> str:
@@ -253,6 +259,7 @@ def copier(config: Config, store: Store) -> Copier | None:
     prefix = section.prefix.strip("/")
     return Copier(
         store=store,
+        vault=vault(config),
         connect=functools.cache(
             lambda: Bucket(section.bucket, region=section.region, endpoint_url=section.endpoint_url)
         ),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from ringfence.errors import ExitCode
+from ringfence.seal import cli as verifier
 from tests.cli.console import Console
 
 
@@ -55,3 +58,32 @@ def test_a_cut_is_sealed_though_its_bucket_is_silent_and_status_says_so(
     pushed = console("evidence", "push", "1")
     assert (pushed.code, "failed" in pushed.out) == (ExitCode.INCOMPLETE, True)
     assert console("evidence", "verify", "1", "--remote").code == ExitCode.NOT_FOUND
+
+
+def test_an_encrypted_vault_is_read_as_any_and_leaves_plain_and_whole(console: Console) -> None:
+    key = console.home / "vault.key"
+    key.write_bytes(base64.b64encode(b"k" * 32))
+    key.chmod(0o600)
+    console.settings["vault"]["encryption_key"] = str(key)
+    console("contain", "cards-1", "-n", "bank", "--reason", "odd egress", "--accept-outage")
+    files = [path for path in (console.home / "console-vault").rglob("*") if path.is_file()]
+    assert files
+    assert all(path.read_bytes().startswith(b"RFVAULT1") for path in files)
+    assert console("evidence", "verify", "1").code == 0
+    assert "cards-1" in console("evidence", "show", "1", "pod").out
+    assert console("evidence", "export", "1", str(console.home / "out")).code == 0
+    exported = console.home / "out" / "INC-1-seal-1.tar"
+    assert verifier.main([str(exported), "--key", str(console.home / "out" / "seal.pub.pem")]) == 0
+
+    bundle = next(path for path in files if path.name == "INC-1-seal-1.tar.enc")
+    bundle.chmod(0o600)
+    content = bytearray(bundle.read_bytes())
+    content[5000] ^= 1
+    bundle.write_bytes(content)
+    assert console("evidence", "verify", "1").code == ExitCode.TAMPERED
+    del console.settings["vault"]["encryption_key"]
+    done = console("evidence", "verify", "1")
+    assert done.code == ExitCode.STORAGE
+    assert "vault.encryption_key" in (done.error.next_step if done.error else "")
+    console.settings["vault"]["encryption_key"] = str(console.home / "none")
+    assert console("evidence", "verify", "1").code == ExitCode.CONFIG

@@ -67,7 +67,7 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not MINISTACK:
         pytest.skip("ministack is not installed")
     port = free_port()
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "MINISTACK_HOST": "127.0.0.1"}
+    environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
     log = (tmp_path_factory.mktemp("ministack") / "log").open("wb")
     with subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as server:
         try:
@@ -142,7 +142,7 @@ def seal(fresh_store: Store, tmp_path: Path) -> Seal:
 
 
 def copier(store: Store, bucket: Bucket, mode: str = "COMPLIANCE") -> Copier:
-    return Copier(store, lambda: bucket, "s3://place", "unit/", mode, 30, False)
+    return Copier(store, Vault(Path()), lambda: bucket, "s3://place", "unit/", mode, 30, False)
 
 
 def events(store: Store, seal: Seal) -> list[Event]:
@@ -238,7 +238,7 @@ def test_silence_is_recorded_and_no_error_and_not_waited_for_twice(fresh_store: 
         asked.append(1)
         return Bucket("evidence", region="us-east-1", endpoint_url=f"http://127.0.0.1:{free_port()}")
 
-    sends = Copier(fresh_store, connect, "s3://place", "", "COMPLIANCE", 30, False)
+    sends = Copier(fresh_store, Vault(Path()), connect, "s3://place", "", "COMPLIANCE", 30, False)
     sends.after_seal(seal, "local/a")
     sends.after_seal(seal, "local/a")
     assert len(asked) == 1

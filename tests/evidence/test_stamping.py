@@ -194,7 +194,7 @@ def test_what_is_stamped_is_the_first_member_of_a_bundle(tmp_path: Path) -> None
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo("other.json"), io.BytesIO())
     with pytest.raises(Tampered):
-        stamp.sealed_bytes(path)
+        stamp.sealed_bytes(io.BytesIO(path.read_bytes()), "no.tar")
     path.write_bytes(b"none")
     with pytest.raises(Tampered):
-        stamp.sealed_bytes(path)
+        stamp.sealed_bytes(io.BytesIO(path.read_bytes()), "no.tar")

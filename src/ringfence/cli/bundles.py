@@ -21,8 +21,9 @@ from ringfence.model.custody import DisposalOrdered
 from ringfence.model.evidence import EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.timeline import TimelineEntry
+from ringfence.seal import stamp
+from ringfence.seal.files import ENCRYPTED
 from ringfence.seal.keys import PublicKey, public_key_from_pem
-from ringfence.seal.stamp import Stamp
 from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
 
@@ -78,14 +79,14 @@ def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
     """Verify the bundle file against our key and against what the store says of it. Raises Tampered, Unverifiable."""
     view = open_seal(config, incident_id, seal_id)
     actor = wiring.local_principal().id
-    stamped: Stamp | None = None
+    stamped: stamp.Stamp | None = None
     try:
-        verified = verify_seal(view.seal, public_key(config))
+        verified = verify_seal(wiring.vault(config), view.seal, public_key(config))
         with view.store.read() as session:
             promised = was_stamped([entry.event for entry in timeline.read(session, view.incident.id)], view.seal)
         if promised or stamp_path(view.seal).exists():
             roots = config.signing.timestamp_roots
-            stamped = check_stamp(view.seal, roots.expanduser() if roots is not None else None)
+            stamped = check_stamp(wiring.vault(config), view.seal, roots.expanduser() if roots is not None else None)
     except (Tampered, Unverifiable) as error:
         handled(view.store, view.seal, "verify", str(error), actor=actor, now=datetime.now(UTC))
         raise
@@ -105,15 +106,18 @@ def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
 def export(config: Config, incident_id: str, seal_id: str | None, to: Path) -> list[str]:
     """Copy bundle and public key. Raises Tampered, Unverifiable, VaultError."""
     view = open_seal(config, incident_id, seal_id)
-    verify_seal(view.seal, public_key(config))
+    verify_seal(wiring.vault(config), view.seal, public_key(config))
     source, key = Path(view.seal.path), wiring.public_key_path(config)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        copies = [to / source.name, to / "seal.pub.pem"]
-        originals = [source, key]
+        name = source.name.removesuffix(ENCRYPTED)  # what leaves the vault is as it was sealed
+        copies = [to / "seal.pub.pem"]
+        originals = [key]
+        with wiring.vault(config).open(source) as bundle, (to / name).open("wb") as copied:
+            shutil.copyfileobj(bundle, copied)
         if (stamped := stamp_path(view.seal)).exists():
             originals.append(stamped)
-            copies.append(to / stamped.name)
+            copies.append(to / (name + stamp.SUFFIX))
         for original, copy in zip(originals, copies, strict=True):
             shutil.copyfile(original, copy)
     except OSError as error:
@@ -123,7 +127,7 @@ def export(config: Config, incident_id: str, seal_id: str | None, to: Path) -> l
             next_step="choose another folder",
         ) from error
     handled(view.store, view.seal, "export", f"to {to}", actor=wiring.local_principal().id, now=datetime.now(UTC))
-    return [str(copy) for copy in copies]
+    return [str(copy) for copy in (to / name, *copies)]
 
 
 def show_item(config: Config, incident_id: str, seal_id: str | None, item_id: str, *, raw: bool) -> None:

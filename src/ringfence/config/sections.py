@@ -66,11 +66,13 @@ class S3Section(Section):
 
 class VaultSection(Section):
     """The folder of evidence and sealed bundles. ``retention_days``: for how long after the incident was closed nothing
-    of its evidence may be disposed of. ``s3``: where copies of bundles go; none: nowhere.
+    of its evidence may be disposed of. ``encryption_key``: a file with 32 bytes in base64; new evidence is encrypted
+    with it. ``s3``: where copies of bundles go; none: nowhere.
     """
 
     path: Path = Field(default_factory=lambda: _state_home() / "vault")
     retention_days: int = Field(default=1825, ge=0, le=36500)
+    encryption_key: Path | None = None
     s3: S3Section | None = None
 
 

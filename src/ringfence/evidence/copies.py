@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
-from ringfence.errors import PlatformError, Tampered, TargetError
+from ringfence.errors import EvidenceError, PlatformError, Tampered, TargetError
 from ringfence.evidence.sealing import append_custody
+from ringfence.evidence.vault import Vault
 from ringfence.model.base import isoformat
 from ringfence.model.custody import EvidenceCopied, EvidenceDisposed, HoldLifted, HoldPlaced
 from ringfence.model.evidence import Seal
@@ -58,6 +60,7 @@ class Copier:
     """Sends bundles to one place. ``mode`` is an Object Lock mode or empty; ``connect`` is called when needed."""
 
     store: Store
+    vault: Vault
     connect: Callable[[], Bucket]
     place: str
     prefix: str
@@ -80,7 +83,7 @@ class Copier:
         """Put the bundle, read it back, and write down what became of it. Raises StoreError."""
         try:
             word = self._sent(seal, actor)
-        except PlatformError as error:
+        except (PlatformError, EvidenceError) as error:
             word = self._failed(seal, actor, str(error))
         except OSError as error:
             word = self._failed(seal, actor, f"{seal.path} cannot be read: {error.strerror or error}")
@@ -136,11 +139,12 @@ class Copier:
 
     def _sent(self, seal: Seal, actor: str) -> EvidenceCopied:
         path = Path(seal.path)
-        with path.open("rb") as bundle:
-            sha256 = hashlib.file_digest(bundle, "sha256").hexdigest()
-        if sha256 != seal.bundle_sha256:
-            why = f"the bundle here is not the one that was sealed: sha256:{sha256}"
-            return self._failed(seal, actor, why)
+        with self.vault.open(path) as bundle:
+            found = _sha256(bundle)
+        if found != seal.bundle_sha256:
+            return self._failed(seal, actor, f"the bundle here is not the one that was sealed: sha256:{found}")
+        with path.open("rb") as file:  # as it lies: a copy of an encrypted vault is encrypted
+            sha256 = _sha256(file)
         if path.stat().st_size > LARGEST:
             return self._failed(seal, actor, f"it is larger than one PutObject takes, {LARGEST} bytes")
         # The digest is in the name: another installation's INC-7 is another object.
@@ -190,6 +194,13 @@ class Copier:
     def _events(self, incident: str) -> list[Event]:
         with self.store.read() as session:
             return [entry.event for entry in timeline.read(session, incident)]
+
+
+def _sha256(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _held(events: Iterable[Event]) -> bool:

@@ -22,9 +22,9 @@ from ringfence.store.database import Store
 _ACTIONS = {"verify": custody.Action.VERIFY, "export": custody.Action.EXPORT, "read": custody.Action.READ}
 
 
-def verify_seal(seal: Seal, key: PublicKey) -> VerifiedSeal:
-    """The bundle is intact, and it is the one that was recorded. Raises Tampered, Unverifiable."""
-    verified = verify_bundle(Path(seal.path), key)
+def verify_seal(vault: Vault, seal: Seal, key: PublicKey) -> VerifiedSeal:
+    """The bundle is intact, and it is the one that was recorded. Raises Tampered, Unverifiable, VaultError."""
+    verified = verify_bundle(Path(seal.path), key, vault.open)
     if verified.sha256 != seal.bundle_sha256:
         # A genuine seal of ours, but not this one: an older bundle put in its place.
         raise Tampered(seal.path, expected=f"sha256:{seal.bundle_sha256}", actual=f"sha256:{verified.sha256}")

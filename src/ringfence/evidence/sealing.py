@@ -133,6 +133,7 @@ class Sealer:
                 timeline_entries=events,
                 open_blob=self.vault.blobs(incident.id).open,
                 key=self.key,
+                vault_key=self.vault.key,
             )
             bundle = _Bundle(written.path, written.sha256, written.key_id, datetime.fromisoformat(facts.sealed_at))
         lacking = shortfall(items)
@@ -165,7 +166,7 @@ class Sealer:
         Another one beside it would be a second seal of the same evidence, and this one would be in no record.
         """
         for path in self.vault.bundles(incident, capture):
-            found = examine_bundle(path, self.key.public_key).seal
+            found = examine_bundle(path, self.key.public_key, self.vault.open).seal
             if found is None or (found.predicate.seal_id, found.items) != (_seal_id(incident, capture), items):
                 continue
             return _Bundle(path, found.sha256, found.key_id, datetime.fromisoformat(found.predicate.sealed_at))

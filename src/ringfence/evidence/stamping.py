@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ringfence.errors import EvidenceError, PlatformError, Unverifiable
+from ringfence.evidence.vault import Vault
 from ringfence.model.custody import SealStamped
 from ringfence.model.evidence import Seal
 from ringfence.model.timeline import Event
@@ -27,7 +28,7 @@ def was_stamped(events: Iterable[Event], seal: Seal) -> bool:
     return any(isinstance(one, SealStamped) and one.seal == seal.id and one.result == "stamped" for one in events)
 
 
-def check_stamp(seal: Seal, roots: Path | None) -> stamp.Stamp:
+def check_stamp(vault: Vault, seal: Seal, roots: Path | None) -> stamp.Stamp:
     """The stamp beside the bundle. Raises Tampered, Unverifiable when it, or the roots, are not to be had."""
     if roots is None:
         raise Unverifiable(
@@ -35,9 +36,14 @@ def check_stamp(seal: Seal, roots: Path | None) -> stamp.Stamp:
         )
     try:
         answer, trusted = stamp_path(seal).read_bytes(), roots.read_bytes()
-        return stamp.check(answer, stamp.sealed_bytes(Path(seal.path)), trusted)
+        return stamp.check(answer, _sealed(vault, seal), trusted)
     except OSError as error:
         raise Unverifiable("the time stamp", missing=f"{error.filename}: {error.strerror}") from error
+
+
+def _sealed(vault: Vault, seal: Seal) -> bytes:
+    with vault.open(Path(seal.path)) as bundle:
+        return stamp.sealed_bytes(bundle, seal.path)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Stamper:
     """Asks one authority. ``roots`` is the PEM file of those that are trusted."""
 
     store: Store
+    vault: Vault
     url: str
     roots: Path
 
@@ -69,8 +76,8 @@ class Stamper:
     def _made(self, seal: Seal) -> stamp.Stamp:
         path = stamp_path(seal)
         if path.exists():  # from a try that was broken off: a stamp is never replaced
-            return check_stamp(seal, self.roots)
-        data, trusted = stamp.sealed_bytes(Path(seal.path)), self.roots.read_bytes()
+            return check_stamp(self.vault, seal, self.roots)
+        data, trusted = _sealed(self.vault, seal), self.roots.read_bytes()
         asked = stamp.query(data)
         reply = post(self.url, asked.as_bytes(), stamp.CONTENT_TYPE)
         if reply.status != 200:

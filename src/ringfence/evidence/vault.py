@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from ringfence.errors import VaultError
+from ringfence.seal.atrest import VaultKey, open_file
 from ringfence.seal.blob import BlobFolder
+from ringfence.seal.files import ENCRYPTED
 
-_OURS = (".tar", ".tar.tsr")
+_OURS = (".tar", ".tar.tsr", f".tar{ENCRYPTED}", f".tar{ENCRYPTED}.tsr")
 """How the names of what belongs to a bundle end."""
 
 
 class Vault:
     """``root``/INC-7/blobs/… and ``root``/INC-7/INC-7-seal-1.tar, readable by their owner only."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, key: VaultKey | None = None) -> None:
+        """With ``key`` what is written is encrypted; what is there is read as it is, encrypted or not."""
         self.root = root
+        self.key = key
+
+    def open(self, path: Path) -> BinaryIO:
+        """A bundle as it was sealed. Raises OSError, VaultError for a missing or wrong key, Tampered."""
+        return open_file(path, self.key)
 
     def check(self) -> None:
         """Raise VaultError unless the vault can be written to: better before the cut than after it."""
@@ -39,22 +48,24 @@ class Vault:
                 part.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise self._unusable(error) from error
-        return BlobFolder(folder)
+        return BlobFolder(folder, self.key)
 
     def bundle(self, incident: str, capture: int) -> Path:
         """Where the bundle of a capture goes. A number that is taken by an unrecorded bundle is passed over."""
         name = f"{incident}-seal-{capture}"
-        path = self.root / incident / f"{name}.tar"
+        ending = ".tar" + (ENCRYPTED if self.key is not None else "")
+        path = self.root / incident / f"{name}{ending}"
         again = 1
         while path.exists():
             again += 1
-            path = self.root / incident / f"{name}.{again}.tar"
+            path = self.root / incident / f"{name}.{again}{ending}"
         return path
 
     def bundles(self, incident: str, capture: int) -> tuple[Path, ...]:
         """Bundles that were written for a capture, recorded or not."""
         folder, name = self.root / incident, f"{incident}-seal-{capture}"
-        return tuple(sorted((*folder.glob(f"{name}.tar"), *folder.glob(f"{name}.*.tar"))))
+        patterns = (f"{name}.tar", f"{name}.*.tar", f"{name}.tar{ENCRYPTED}", f"{name}.*.tar{ENCRYPTED}")
+        return tuple(sorted(path for pattern in patterns for path in folder.glob(pattern)))
 
     def remove(self, incident: str, recorded: Iterable[str]) -> tuple[int, tuple[str, ...]]:
         """Remove the incident's blobs and bundles, ``recorded`` paths of bundles among them; how many files, and the

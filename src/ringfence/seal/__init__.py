@@ -16,6 +16,7 @@ verify     the numbered algorithm: start here if time is short
 cli        ``ringfence-verify``
 stamp      time stamps of third parties, which lie beside a bundle
 signing    private keys and other signers        (writing side)
+atrest     files of the vault, encrypted        (writing side)
 files      files that appear whole or not at all (writing side)
 write      how a bundle is made                  (writing side)
 ========== ============================================================================================================

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, cast
 
 import zstandard
 
 from ringfence.errors import Tampered, VaultError
 from ringfence.seal.canonical import Count, Record, Sha256
-from ringfence.seal.files import NewFile
+from ringfence.seal.files import ENCRYPTED, NewFile
+
+if TYPE_CHECKING:
+    from ringfence.seal.atrest import VaultKey
 
 _CHUNK = 1 << 17
 _ZSTD_LEVEL = 3
@@ -53,17 +56,26 @@ class Readable(Protocol):
 class BlobFolder:
     """A folder of blobs, each in a file named after its stored SHA-256, never rewritten."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: VaultKey | None = None) -> None:
+        """With ``key``, new blobs are encrypted below their names and digests, which stay those of the stored bytes."""
         self.path = path
+        self.key = key
 
     def new(self, *, encoding: Encoding = Encoding.ZSTD) -> BlobWriter:
         """Start a blob: ``with folder.new() as writer: …; blob = writer.finish()``. The folder must exist."""
-        return BlobWriter(self.path, encoding)
+        return BlobWriter(self, encoding)
 
     def open(self, blob: Blob) -> BinaryIO:
         """The stored bytes, unchecked: ``read_blob`` checks them. Raises VaultError when they cannot be opened."""
         try:
-            return (self.path / blob.stored_sha256).open("rb")
+            plain = self.path / blob.stored_sha256
+            encrypted = self.path / (blob.stored_sha256 + ENCRYPTED)
+            # Both are read whatever is configured now: a key that is set later leaves older files as they are.
+            if not encrypted.exists():
+                return plain.open("rb")
+            from ringfence.seal.atrest import open_file
+
+            return open_file(encrypted, self.key)
         except OSError as error:
             raise VaultError(
                 f"the stored bytes sha256:{blob.stored_sha256} cannot be read",
@@ -75,7 +87,7 @@ class BlobFolder:
 class BlobWriter:
     """Takes raw bytes as they arrive; memory stays flat. What is not finished leaves nothing behind."""
 
-    def __init__(self, folder: Path, encoding: Encoding) -> None:
+    def __init__(self, folder: BlobFolder, encoding: Encoding) -> None:
         self._folder = folder
         self._encoding = encoding
         # The frame carries a checksum, so that plain ``zstd -d`` notices damage too. It cannot carry the size, which
@@ -83,7 +95,7 @@ class BlobWriter:
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
         self._raw = _Tally()
         self._stored = _Tally()
-        self._file = NewFile(folder, mode=0o400)
+        self._file = NewFile(folder.path, mode=0o400, key=folder.key)
 
     def write(self, chunk: bytes) -> None:
         self._raw.add(chunk)
@@ -103,8 +115,9 @@ class BlobWriter:
             raw_size=self._raw.size,
             encoding=self._encoding,
         )
-        if not self._file.publish(self._folder / blob.stored_sha256):
-            with BlobFolder(self._folder).open(blob) as present:
+        suffix = ENCRYPTED if self._folder.key is not None else ""
+        if not self._file.publish(self._folder.path / (blob.stored_sha256 + suffix)):
+            with self._folder.open(blob) as present:
                 check_blob(present, blob, f"blob sha256:{blob.stored_sha256}")
         return blob
 

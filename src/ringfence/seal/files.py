@@ -8,9 +8,15 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from ringfence.errors import VaultError
+
+if TYPE_CHECKING:  # the verifier reads what left the vault: it loads nothing that decrypts
+    from ringfence.seal.atrest import Sink, VaultKey
+
+ENCRYPTED = ".enc"
+"""Ends the name of an encrypted file: the name decides how it is read, never its content."""
 
 
 class NewFile:
@@ -19,8 +25,11 @@ class NewFile:
     Raises VaultError for everything that the file system refuses.
     """
 
-    def __init__(self, folder: Path, *, mode: int) -> None:
-        """``folder`` is where it will be published; ``mode`` its permissions then (0600 until then)."""
+    def __init__(self, folder: Path, *, mode: int, key: VaultKey | None = None) -> None:
+        """``folder`` is where it will be published; ``mode`` its permissions then (0600 until then).
+
+        With ``key`` the bytes are encrypted before they touch the disk, under its unfinished name too.
+        """
         self._folder = folder
         self._mode = mode
         self._temporary: Path | None = None
@@ -29,6 +38,10 @@ class NewFile:
         except OSError as error:
             raise _refused(f"no file can be made in {folder}", error) from error
         self.stream = os.fdopen(descriptor, "w+b")
+        self.size = 0
+        """Bytes that were written, before encryption."""
+        self._key = key
+        self._sink = self._encrypting(key) if key is not None else None
 
     def _nameless(self) -> int:
         """A file without any name, which a process that is killed cannot leave behind; else one with a name."""
@@ -44,21 +57,30 @@ class NewFile:
 
     def write(self, data: bytes) -> None:
         try:
-            self.stream.write(data)
+            (self._sink or self.stream).write(data)
+            self.size += len(data)
         except OSError as error:
             raise _refused(f"cannot write to {self._folder}", error) from error
 
     def reread(self) -> BinaryIO:
-        """What was written so far, from its beginning."""
+        """What was written so far, from its beginning. An encrypted file is complete with that."""
         try:
+            if self._sink is not None:
+                self._sink.end()
             self.stream.seek(0)  # writes out what is buffered
         except OSError as error:
             raise _refused(f"cannot write to {self._folder}", error) from error
-        return self.stream
+        if self._sink is None:
+            return self.stream
+        from ringfence.seal.atrest import decrypted
+
+        return decrypted(self.stream, self._key, f"a new file in {self._folder}", owns=False)
 
     def publish(self, path: Path) -> bool:
         """Make it durable under its name. False, and nothing is changed, when that name is taken already."""
         try:
+            if self._sink is not None:
+                self._sink.end()
             self.stream.flush()
             os.fchmod(self.stream.fileno(), self._mode)
             os.fsync(self.stream.fileno())
@@ -76,6 +98,15 @@ class NewFile:
         except OSError as error:
             raise _refused(f"{path} cannot be written", error) from error
         return True
+
+    def _encrypting(self, key: VaultKey) -> Sink:
+        from ringfence.seal.atrest import Sink
+
+        try:
+            return Sink(self.stream, key)
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise _refused(f"cannot write to {self._folder}", error) from error
 
     def __enter__(self) -> Self:
         return self

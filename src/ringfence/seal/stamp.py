@@ -12,7 +12,7 @@ from __future__ import annotations
 import tarfile
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
 from rfc3161_client import (
@@ -41,17 +41,17 @@ class Stamp:
     serial: int
 
 
-def sealed_bytes(bundle: Path) -> bytes:
+def sealed_bytes(bundle: BinaryIO, name: str) -> bytes:
     """``seal.json`` of a bundle, which is its first member: not checked here. Raises Tampered, OSError."""
     try:
-        with tarfile.open(bundle, "r:") as tar:
+        with tarfile.open(fileobj=bundle, mode="r|") as tar:
             member = tar.next()
             found = tar.extractfile(member) if member is not None and member.name == envelope.NAME else None
             data = found.read(envelope.MAX_SIZE + 1) if found is not None else b""
     except tarfile.TarError as error:
-        raise Tampered(str(bundle), expected="a bundle", actual=str(error)) from error
+        raise Tampered(name, expected="a bundle", actual=str(error)) from error
     if not 0 < len(data) <= envelope.MAX_SIZE:
-        raise Tampered(str(bundle), expected=f"{envelope.NAME} first", actual="something else")
+        raise Tampered(name, expected=f"{envelope.NAME} first", actual="something else")
     return data
 
 

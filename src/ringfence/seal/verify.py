@@ -96,17 +96,22 @@ class Examination:
         return self.seal
 
 
-def verify_bundle(path: Path, key: PublicKey | None) -> VerifiedSeal:
+Opener = Callable[[Path], BinaryIO]
+"""How a bundle file is opened: a vault may keep it encrypted. Raises OSError and errors of ours."""
+
+
+def verify_bundle(path: Path, key: PublicKey | None, opener: Opener | None = None) -> VerifiedSeal:
     """Verify a bundle file. Raises Tampered or Unverifiable: the first problem, the worse kind first."""
-    return examine_bundle(path, key).verdict()
+    return examine_bundle(path, key, opener).verdict()
 
 
-def examine_bundle(path: Path, key: PublicKey | None) -> Examination:
-    """Verify a bundle file and list every problem that can be found. Never raises for what the file holds."""
+def examine_bundle(path: Path, key: PublicKey | None, opener: Opener | None = None) -> Examination:
+    """Verify a bundle file and list every problem that can be found. Never raises for what the file holds; what
+    ``opener`` raises beside Tampered and Unverifiable is the caller's."""
     try:
-        with _open(path) as stream:
+        with _open(path, opener) as stream:
             return examine_stream(stream, key)
-    except Unverifiable as problem:
+    except (Tampered, Unverifiable) as problem:
         return Examination(None, (problem,), stopped=True)
 
 
@@ -319,11 +324,11 @@ def _lines(member: Member, most: int) -> Iterator[bytes]:
         raise FormatError("no line feed at the end")
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path, opener: Opener | None = None) -> BinaryIO:
     try:
         if path.exists() and not path.is_file():
             raise Unverifiable(str(path), missing="a file: this is something else", next_step="give the bundle itself")
-        return path.open("rb")
+        return opener(path) if opener is not None else path.open("rb")
     except OSError as error:
         raise Unverifiable(
             str(path), missing=f"the file: {error.strerror or error}", next_step="check the path and its permissions"

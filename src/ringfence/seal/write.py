@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ringfence.errors import VaultError
 from ringfence.seal import custody, envelope, manifest, tar, timeline
+from ringfence.seal.atrest import VaultKey
 from ringfence.seal.blob import Blob, copy_blob
 from ringfence.seal.canonical import FormatError
 from ringfence.seal.chain import GENESIS, Head
@@ -54,12 +55,13 @@ def write_bundle(
     timeline_entries: Iterable[TimelineEntry],
     open_blob: Callable[[Blob], BinaryIO],
     key: SigningKey,
+    vault_key: VaultKey | None = None,
 ) -> SealedBundle:
     """Write and sign a bundle.
 
     ``open_blob`` gives the stored bytes of a blob (``BlobFolder.open``); they are checked while they are copied. Both
     chains are whole, from their first entry. The finished file is verified as an auditor would, and only then appears
-    as ``path``, durable and read-only.
+    as ``path``, durable and read-only; encrypted with ``vault_key`` if there is one (its digest is the bundle's).
 
     Raises FormatError for values that the format does not allow, Tampered when a chain or a blob is not what it says,
     VaultError when the file exists or cannot be written, or when the signer fails.
@@ -69,7 +71,10 @@ def write_bundle(
     contents = Manifest(version=1, seal_id=facts.seal_id, items=tuple(items))
     manifest_bytes = _bounded(contents.to_bytes(), manifest.MAX_SIZE, MANIFEST)
     custody_bytes = b"".join(_line(entry, custody.MAX_LINE) for entry in custody_entries)
-    with NewFile(path.parent, mode=0o400) as spool, NewFile(path.parent, mode=0o400) as file:
+    with (
+        NewFile(path.parent, mode=0o400, key=vault_key) as spool,
+        NewFile(path.parent, mode=0o400, key=vault_key) as file,
+    ):
         # The statement comes first in the file but names the timeline's digest, hence the detour over a spool. It lies
         # beside the bundle: the timeline is evidence and does not go to a shared /tmp.
         timeline_head, timeline_sha256 = _spool_timeline(timeline_entries, facts.incident, spool)
@@ -128,7 +133,7 @@ def _write_member(file: NewFile, name: str, data: bytes) -> None:
 
 
 def _write_spooled(file: NewFile, name: str, spool: NewFile) -> None:
-    size = spool.stream.tell()
+    size = spool.size
     file.write(tar.header(name, size))
     lines = spool.reread()
     while chunk := lines.read(_CHUNK):

@@ -86,7 +86,8 @@ def check_vault(vault: Vault) -> Finding:
     except OSError as error:
         return failed("vault", VaultError(f"the vault at {vault.root} cannot be looked at", why=str(error)))
     free = room.f_bavail * room.f_frsize
-    saw = f"{vault.root} can be written, {free / 2**30:.1f} GiB free"
+    encrypted = f", encrypted with key {vault.key.id.hex()}" if vault.key is not None else ""
+    saw = f"{vault.root} can be written, {free / 2**30:.1f} GiB free{encrypted}"
     if free < 2**30:
         return warn("vault", saw, "make room: logs and bundles of one incident can need a gigabyte")
     return ok("vault", saw)
