@@ -241,9 +241,12 @@ def test_a_guard_refuses_and_says_whom_to_call(space: Space, tmp_path: Path, gua
     view = ringfence.json("contain", f"pod/{fenced}", "-n", space.name, "--reason", "odd", "--accept-outage")
     incident = view["incident"]["id"]
     policy = f"ringfence-{space.fence_of(fenced)}"
-    with Watch(ringfence) as watch:
+    kind, api = "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
+    with ExitStack() as stack:
+        for one in (f"{kind}Binding", kind):  # it lies in no namespace that would take it along when the test fails
+            stack.callback(space.kube.delete, api, one, policy)
+        watch = stack.enter_context(Watch(ringfence))
         watch.wait("guard: ")
-        kind, api = "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
         assert space.kube.find(api, kind, policy) is not None, watch.said
         words: list[str] = []
 
