@@ -1,12 +1,12 @@
 """The outbox of pages, and what the watcher last saw.
 
-Revision: 0004, follows 0002.
+Revision: 0003, follows 0002.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
+revision = "0003"
 down_revision = "0002"
 
 
