@@ -41,7 +41,7 @@ test-offline: $(READY)
 
 test-slow: $(READY)
 	@$(BIN)/python -m scripts.packages
-	@$(BIN)/python -m pytest -m slow -q -n auto $(T)
+	@$(BIN)/python -m pytest -m "slow and not lab" -q -n auto $(T)
 
 test-lab: $(READY) ## the proof: tests on a real cluster (a skip is a failure)
 	@$(BIN)/python -m lab build --profile kyverno --profile argocd

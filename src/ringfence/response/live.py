@@ -44,6 +44,8 @@ class Live:
     namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
     views: dict[str, Snapshot] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """For stages whose targets share what is changed: what was done for the first is there already for the others."""
 
     def view(self, run: str, cluster: Cluster) -> Snapshot:
         """One look at the cluster for all pods that the run seals in this process."""

@@ -54,6 +54,8 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
         return Refused(reason=f"{record.action} is no action that can be taken back")
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
     action = ACTIONS[record.action](context.cluster, settings)
+    # Before anything else: a crash may have left the very same undo without a result.
+    label = attempts.begin(context, incident, f"undo-{record.step}")
     try:
         change = action.undo(record)
     except PlatformError as error:
@@ -61,7 +63,6 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
     if isinstance(change, Refused | Already):
         outcome = change
     else:
-        label = attempts.begin(context, incident, f"undo-{record.step}")
         done = steps.apply_change(context, incident, label, action, record.ordinal, change)
         assert done.outcome is not None
         outcome = done.outcome

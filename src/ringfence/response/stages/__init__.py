@@ -11,9 +11,20 @@ from ringfence.response.stages.canary import try_fence
 
 Stage = Callable[[Scene], Answer]
 
+
+def _in_turn(stage: Stage) -> Stage:
+    """One target after another: the pods of a group have one undo-er, and often one account."""
+
+    def wait(scene: Scene) -> Answer:
+        with scene.live.turn:
+            return stage(scene)
+
+    return wait
+
+
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "argocd.suspend_sync": destroy.act,
+        "argocd.suspend_sync": _in_turn(destroy.act),
         "argocd.resume_sync": resume.resume,
         "network.quarantine": cut.cut,
         "network.canary": try_fence,
@@ -28,7 +39,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "workload.restart_clean": destroy.act,
         "node.cordon": destroy.act,
         "identity.cut": identity.cut,
-        "identity.unbind": identity.unbind,
+        "identity.unbind": _in_turn(identity.unbind),
         "identity.recreate_account": identity.recreate,
         "identity.delete_tokens": identity.delete_tokens,
     }
