@@ -203,14 +203,23 @@ class FencedGuard(Action[Wanted]):
             "metadata": {"name": self.object_name, "labels": {"app.kubernetes.io/managed-by": "ringfence"}},
             "spec": {
                 "failurePolicy": "Ignore",
+                # Every default is spelled out: the policy is compared as a whole when it is read back.
                 "matchConstraints": {
+                    "matchPolicy": "Equivalent",
+                    "objectSelector": {},
                     "namespaceSelector": {
                         "matchExpressions": [
                             {"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces}
                         ]
                     },
                     "resourceRules": [
-                        {"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": [resource]}
+                        {
+                            "apiGroups": [group],
+                            "apiVersions": ["v1"],
+                            "operations": operations,
+                            "resources": [resource],
+                            "scope": "*",
+                        }
                         for group, operations, resource in rules
                     ],
                 },
