@@ -27,7 +27,7 @@ from tests.crash.driver import DIED, INCIDENT, Home, Trouble
 from tests.crash.ending import bundles, unresolved
 from tests.crash.moments import states
 from tests.crash.scenarios import Order
-from tests.lab.program import BIN, Responder, Ringfence
+from tests.lab.program import BIN, Office, Responder, Ringfence
 from tests.lab.space import Space
 
 pytestmark = pytest.mark.lab
@@ -139,9 +139,9 @@ def lived(home: Home, orders: tuple[Order, ...], trouble: Trouble, name: str) ->
     return process.exitcode
 
 
-def test_death_at_recorded_moments(
-    lab: Lab, space: Space, responders: tuple[Responder, Responder], tmp_path: Path
-) -> None:
+def test_death_at_recorded_moments(lab: Lab, space: Space, office: Office, tmp_path: Path) -> None:
+    # The crash tests' own configuration opts into seeing tokens in Secrets.
+    kubeconfig = str(office.appoint("mo", settings={"identity": {"legacy_tokens": True}}).kubeconfig)
     space.workload("cards", DEATHS + 1)
     space.service("cards")
     pods = space.wait_pods(DEATHS + 1, app="cards")
@@ -151,7 +151,7 @@ def test_death_at_recorded_moments(
         folder = tmp_path / pod
         folder.mkdir()
         orders = (Order("contain", target=f"pod/{pod}"), Order("eradicate"))
-        return Home(folder, str(responders[0].kubeconfig), namespace=space.name), orders
+        return Home(folder, kubeconfig, namespace=space.name), orders
 
     home, orders = installed(pods[0])
     assert lived(home, orders, Trouble(), "undisturbed") == 0
