@@ -1,7 +1,7 @@
 """Copies of bundles in S3, against servers that speak its API: written once, locked, read back, and said when missing.
 
 moto is enough for most of it. What it gets wrong (it accepts a wrong checksum, and lets a compliance lock be shortened)
-is tried on ministack, where that is installed: ``RINGFENCE_TEST_MINISTACK`` names its program.
+is tried on ministack.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -40,7 +41,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 WHO = Principal(issuer="kubernetes:c1", subject="alice", kind="kubernetes")
 TARGET = ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1")
-MINISTACK = os.environ.get("RINGFENCE_TEST_MINISTACK", "")
+MINISTACK = Path(sys.executable).with_name("ministack")
 BUNDLE = b"a bundle"
 SHA = hashlib.sha256(BUNDLE).hexdigest()
 NO_LOCK = Lock("", None, False)
@@ -64,8 +65,6 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not MINISTACK:
-        pytest.skip("ministack is not installed")
     port = free_port()
     environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
     log = (tmp_path_factory.mktemp("ministack") / "log").open("wb")

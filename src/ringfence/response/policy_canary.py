@@ -17,12 +17,13 @@ from ringfence.errors import PlatformError
 from ringfence.model.base import isoformat
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.model.timeline import CanaryTried, Event
+from ringfence.model.timeline import Event
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.token_tries import Answered, Try, attempt, find_tries
 from ringfence.platform.kubernetes.tokens import BoundToken, request_token
+from ringfence.response import canary_record
+from ringfence.response.canary_record import tell
 from ringfence.response.context import Context, now
-from ringfence.store import timeline
 
 _SECONDS = 20.0
 """How long a policy or a binding may take to reach the API server's own caches; it is a second or two."""
@@ -48,7 +49,7 @@ def arm(context: Context, incident: Incident, target: ObjectRef, path: Path, nam
     if not context.policy.token_canary:
         return Armed(None, None, "the token canary is switched off (containment.token_canary)")
     audit_id = str(uuid.uuid4())
-    _tell(context, incident, target, path, "intended", audit_id)
+    tell(context, incident, target.uid, path, "intended", audit_id)
     try:
         token = request_token(context.cluster, context.cluster.get(POD, target.namespace, target.name), audit_id)
         with token.as_holder(context.cluster) as theirs:
@@ -59,7 +60,7 @@ def arm(context: Context, incident: Incident, target: ObjectRef, path: Path, nam
         return _unarmed(context, incident, target, path, audit_id, str(error))
     if one is None or (before is not None and not before.accepted):
         return _unarmed(context, incident, target, path, audit_id, before.why if before is not None else _NONE)
-    _tell(context, incident, target, path, "accepted", audit_id, str(one))
+    tell(context, incident, target.uid, path, "accepted", audit_id, str(one))
     return Armed(token, one)
 
 
@@ -80,7 +81,7 @@ def fire(
             why = str(error)
         else:
             if _is_shut(answer, policy):
-                _tell(context, incident, target, path, "refused", audit_id, answer.why)
+                tell(context, incident, target.uid, path, "refused", audit_id, answer.why)
                 return Tried(True, f"a canary token of the same pod: {armed.one} was refused, {isoformat(now())[:19]}Z")
             why = (
                 "the API server went on accepting it"
@@ -88,21 +89,14 @@ def fire(
                 else f"it was refused, but not so: {answer.why}"
             )
         if time.monotonic() >= deadline:
-            _tell(context, incident, target, path, "accepted", audit_id, why)
+            tell(context, incident, target.uid, path, "accepted", audit_id, why)
             return Tried(False, f"a canary token tried to {armed.one}: {why}")
         time.sleep(_POLL_SECONDS)
 
 
 def was_refused(events: Iterable[Event], target: ObjectRef, path: Path) -> bool:
     """Whether the last canary of that sort was accepted first, and refused in the end (pure)."""
-    tries = [
-        event.result
-        for event in events
-        if isinstance(event, CanaryTried) and event.path == path and event.target_uid == target.uid
-    ]
-    if "intended" in tries:
-        tries = tries[len(tries) - tries[::-1].index("intended") :]
-    return "accepted" in tries and tries[-1] == "refused"
+    return canary_record.was_refused(events, path, {target.uid})
 
 
 def _is_shut(answer: Answered, policy: str) -> bool:
@@ -112,28 +106,5 @@ def _is_shut(answer: Answered, policy: str) -> bool:
 
 
 def _unarmed(context: Context, incident: Incident, target: ObjectRef, path: Path, audit_id: str, why: str) -> Armed:
-    _tell(context, incident, target, path, "not-possible", audit_id, why)
+    tell(context, incident, target.uid, path, "not-possible", audit_id, why)
     return Armed(None, None, why)
-
-
-def _tell(
-    context: Context,
-    incident: Incident,
-    target: ObjectRef,
-    path: Path,
-    result: Literal["intended", "accepted", "refused", "not-possible"],
-    audit_id: str,
-    why: str = "",
-) -> None:
-    event = CanaryTried(
-        occurred_at=now(),
-        actor=context.actor,
-        path=path,
-        canary="token bound to the suspect pod",
-        result=result,
-        audit_id=audit_id,
-        why=why,
-        target_uid=target.uid,
-    )
-    with context.store.write() as session:
-        timeline.append(session, incident.id, event, now())

@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Literal
 
 from ringfence.errors import PlatformError
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.model.timeline import CanaryTried, Event
+from ringfence.model.timeline import Event
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.tokens import BoundToken, request_token
-from ringfence.response.context import Context, now
-from ringfence.store import timeline
+from ringfence.response import canary_record
+from ringfence.response.canary_record import tell
+from ringfence.response.context import Context
 
 PATH = "identity.kubernetes"
 Minted = BoundToken
@@ -29,14 +29,14 @@ _TOKEN_SECONDS = 75
 def mint(context: Context, incident: Incident, target: ObjectRef) -> BoundToken | None:
     """A token bound to the suspect, seen to be accepted before the pod goes. None when that is not possible."""
     audit_id = str(uuid.uuid4())
-    _tried(context, incident, target.uid, "intended", audit_id)
+    tell(context, incident, target.uid, PATH, "intended", audit_id)
     try:
         token = request_token(context.cluster, context.cluster.get(POD, target.namespace, target.name), audit_id)
         alive = token.accepted_by(context.cluster)
     except PlatformError as error:
-        _tried(context, incident, target.uid, "not-possible", audit_id, str(error))
+        tell(context, incident, target.uid, PATH, "not-possible", audit_id, str(error))
         return None
-    _tried(context, incident, target.uid, "accepted" if alive else "refused", audit_id)
+    tell(context, incident, target.uid, PATH, "accepted" if alive else "refused", audit_id)
     return token if alive else None
 
 
@@ -49,12 +49,12 @@ def await_refusal(context: Context, incident: Incident, token: BoundToken) -> No
         audit_id = str(uuid.uuid4())
         try:
             if not token.accepted_by(context.cluster, audit_id):
-                _tried(context, incident, token.pod_uid, "refused", audit_id)
+                tell(context, incident, token.pod_uid, PATH, "refused", audit_id)
                 return
         except PlatformError as error:
             why = str(error)
         time.sleep(1.0)
-    _tried(context, incident, token.pod_uid, "accepted", audit_id, why)
+    tell(context, incident, token.pod_uid, PATH, "accepted", audit_id, why)
 
 
 def was_refused(events: Iterable[Event], incident: Incident, target: ObjectRef) -> bool:
@@ -64,39 +64,10 @@ def was_refused(events: Iterable[Event], incident: Incident, target: ObjectRef) 
     """
     # Events of version 0.1.0 name no pod: an incident had one then.
     names = {target.uid, ""} if target.uid == incident.target.uid else {target.uid}
-    tries = [
-        event.result
-        for event in events
-        if isinstance(event, CanaryTried) and event.path == PATH and event.target_uid in names
-    ]
-    if "intended" in tries:
-        tries = tries[len(tries) - tries[::-1].index("intended") :]
-    return "accepted" in tries and tries[-1] == "refused"
+    return canary_record.was_refused(events, PATH, names)
 
 
 def is_gone(context: Context, target: ObjectRef) -> bool:
     """Whether the pod of that uid is there no more. Raises PlatformError."""
     live = context.cluster.find(POD, target.namespace, target.name)
     return live is None or bool(live["metadata"]["uid"] != target.uid)
-
-
-def _tried(
-    context: Context,
-    incident: Incident,
-    pod_uid: str,
-    result: Literal["intended", "accepted", "refused", "not-possible"],
-    audit_id: str,
-    why: str = "",
-) -> None:
-    event = CanaryTried(
-        occurred_at=now(),
-        actor=context.actor,
-        path=PATH,
-        canary="token bound to the suspect pod",
-        result=result,
-        audit_id=audit_id,
-        why=why,
-        target_uid=pod_uid,
-    )
-    with context.store.write() as session:
-        timeline.append(session, incident.id, event, now())
