@@ -12,7 +12,8 @@ from ringfence.platform.kubernetes.resources import POD
 from ringfence.store import commands, runs, timeline
 from ringfence.store.database import open_store
 from tests.crash.conftest import Place
-from tests.crash.driver import DIED
+from tests.crash.driver import DIED, Trouble
+from tests.crash.moments import Moment
 from tests.crash.scenarios import Order
 from tests.crash.witness import Hold
 
@@ -118,6 +119,18 @@ def test_a_watcher_that_dies_while_it_carries_a_run_on_is_followed_by_who_asked_
     assert watcher.end() == DIED
     hold.release()
     assert asking.end() == 0, place.said()
+    ending, wrong = place.ending()
+    assert not wrong
+    assert ending.runs == [("INC-1/run/1", "done", "")]
+    assert len(place.api.effects) == len(set(place.api.effects))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_watcher_that_dies_while_it_takes_the_word_is_followed_by_who_gave_it(place: Place, when: str) -> None:
+    watcher = place.start((Order("watch"),), Trouble(at=Moment("commit", when, "response.conduct._obey", 1)))
+    watcher.says("the engine runs")
+    assert place.run(FIRST, resumes=False) == 0, place.said()
+    assert watcher.end() == DIED
     ending, wrong = place.ending()
     assert not wrong
     assert ending.runs == [("INC-1/run/1", "done", "")]
