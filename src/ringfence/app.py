@@ -153,6 +153,7 @@ def policy(config: Config) -> Policy:
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
         node_helper=_node_helper(config),
+        real_requests=config.recovery.real_requests,
     )
 
 
@@ -353,14 +354,16 @@ def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...
     from ringfence.actions.tokens import DeleteTokens
     from ringfence.actions.unbind import Unbind
     from ringfence.evidence.permissions import PERMISSIONS
-    from ringfence.response.permissions import READING, REHEARSAL
+    from ringfence.response.permissions import READING, REAL_REQUESTS, RECOVERY, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
     guard = FencedGuard.permissions if config.watch.guard else ()
     bind = Unbind.binding_rights if Unbind.name in enabled and config.identity.restore_bindings else ()
     secrets = DeleteTokens.secret_rights if DeleteTokens.name in enabled and config.identity.legacy_tokens else ()
+    recovery = (*RECOVERY, *(REAL_REQUESTS if config.recovery.real_requests else ()))
     return permissions_of(
-        [ACTIONS[name] for name in enabled], (*canary, *guard, *bind, *secrets, *READING, *PERMISSIONS, *REHEARSAL)
+        [ACTIONS[name] for name in enabled],
+        (*canary, *guard, *bind, *secrets, *recovery, *READING, *PERMISSIONS, *REHEARSAL),
     )
 
 

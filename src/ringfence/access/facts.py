@@ -28,6 +28,7 @@ from ringfence.platform.kubernetes.resources import (
 from ringfence.platform.kubernetes.rights import Rights, read_rights
 from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
 from ringfence.platform.kubernetes.tokens import legacy_tokens
+from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, template_of
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Facts:
     deliveries: Deliveries = NOTHING_DELIVERED
     node_cut: NodeReport | None = None
     """The last report of the node helper about the pod's network (None: it never looked)."""
+    template: Json | None = None
+    """What a replacement would be started from now, as a pod has it (None: nobody starts one, or it is not known)."""
 
 
 def gather(
@@ -182,6 +185,7 @@ def gather(
         legacy=legacy,
         legacy_unread=legacy_unread,
         deliveries=deliveries_of(cluster, policies, above),
+        template=template_of(above[-1]) if above and above[-1]["kind"] in WORKLOAD_KINDS else None,
     )
 
 

@@ -202,6 +202,16 @@ def _replacement(facts: Facts) -> Iterator[AccessPath]:
     if not facts.controller:
         yield dead(facts, path, title, "the pod had no controller: nobody starts another")
         return
+    if (others := _other_images(facts)) is not None:
+        named = ", ".join(printable(name) for name in sorted(others)[:_SHOW])
+        yield dead(
+            facts,
+            path,
+            title,
+            f"the API server has another template at {facts.controller}'s by now: it asks for {named}, "
+            "and for no image of the suspect",
+        )
+        return
     template = facts.deliveries.template
     yield alive(
         facts,
@@ -211,6 +221,12 @@ def _replacement(facts: Facts) -> Iterator[AccessPath]:
         + (f"; the template is what Application {template} delivers" if template else ""),
         until="the image or the template is fixed" + (", in Git" if template else ""),
     )
+
+
+def _other_images(facts: Facts) -> frozenset[str] | None:
+    """The images of the template, when none of them is one of the suspect's; None when one is, or it is not known."""
+    asked = pods.image_names(facts.template) if facts.template is not None else frozenset()
+    return asked if asked and not asked & pods.image_names(facts.pod) else None
 
 
 def _reversal(facts: Facts) -> Iterator[AccessPath]:

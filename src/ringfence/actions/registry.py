@@ -12,6 +12,7 @@ from ringfence.actions.node import Cordon
 from ringfence.actions.pod import Delete
 from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.restart import RestartClean
+from ringfence.actions.restore import Restore
 from ringfence.actions.scale import ScaleToZero
 from ringfence.actions.tokens import DeleteTokens
 from ringfence.actions.unbind import Unbind
@@ -26,5 +27,6 @@ ACTIONS: dict[str, type[Action[Any]]] = {
     "node.cordon": Cordon,
     "pod.delete": Delete,
     "workload.restart_clean": RestartClean,
+    "workload.restore": Restore,
     "workload.scale_to_zero": ScaleToZero,
 }

@@ -15,6 +15,7 @@ from ringfence.cli import (
     notify_commands,
     output,
     platform_commands,
+    recovery_commands,
     run_commands,
     running,
     steer_commands,
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run_commands.register(app)
+recovery_commands.register(app)
 steer_commands.register(app)
 incident_commands.register(app)
 node_commands.register(app)

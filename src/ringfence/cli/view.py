@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ringfence.model.access import AccessPath, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
-from ringfence.model.incident import Incident, ocsf_status
+from ringfence.model.incident import Incident, State, ocsf_status
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Outcome, Refused
+from ringfence.model.outcome import Failed, Outcome, Refused
 from ringfence.model.page import Page
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Lease, Run, RunState, StepRun
@@ -82,6 +82,13 @@ class View:
             return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
             return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
+        if self.outcome_of == "recover" and isinstance(self.outcome, Refused | Failed):
+            return (f"ringfence status {name} -o wide", f"ringfence recover {name}", f"ringfence timeline {name}")
+        if self.incident.state is State.POST_INCIDENT:
+            close = f"ringfence close {name} --root-cause … --lesson …"
+            return (f"ringfence status {name}", f"ringfence report {name}", close)
+        if self.incident.state is State.RECOVERING:
+            return (f"ringfence status {name}", f"ringfence recover {name}", f"ringfence report {name}")
         if self.incident.state.over:
             return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
         return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")

@@ -29,6 +29,7 @@ from ringfence.config.sections import (
     ObservabilitySection,
     ProtectedSection,
     Receiver,
+    RecoverySection,
     S3Section,
     SigningSection,
     StoreSection,
@@ -53,6 +54,7 @@ __all__ = [
     "ObservabilitySection",
     "ProtectedSection",
     "Receiver",
+    "RecoverySection",
     "S3Section",
     "SigningSection",
     "StoreSection",
@@ -77,6 +79,7 @@ class Config(BaseSettings):
     containment: ContainmentSection = ContainmentSection()
     identity: IdentitySection = IdentitySection()
     guardrails: GuardrailsSection = GuardrailsSection()
+    recovery: RecoverySection = RecoverySection()
     protected: ProtectedSection = ProtectedSection()
     actions: ActionsSection = ActionsSection()
     canary: CanarySection = CanarySection()

@@ -159,6 +159,7 @@ class Conductor:
     def close(self, wait_seconds: float = 5.0) -> None:
         """Let go of the engine. What runs stays resumable."""
         self._stop.set()
+        self.live.stopping.set()
         if self._ticker is not None:
             self._ticker.join(timeout=2.0)
         self._pager.close()

@@ -31,7 +31,8 @@ class Policy:
     critical ones.
     ``lease_minutes``: how long a cut stands before somebody is asked to look again. ``audit_log``: the API server's
     audit log, where it can be read: the second witness of requests whose answer was lost. ``legacy_tokens``: Secrets
-    may be listed, their metadata alone, to find an account's tokens in them.
+    may be listed, their metadata alone, to find an account's tokens in them. ``real_requests``: a recovery asks what it
+    restored over HTTP.
     """
 
     serving_floor: int
@@ -54,6 +55,7 @@ class Policy:
     copy_place: str = ""
     """Where copies of sealed bundles go; empty: nowhere."""
     node_helper: NodeHelperOptions | None = None
+    real_requests: bool = True
 
 
 @dataclass(frozen=True)

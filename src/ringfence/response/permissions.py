@@ -6,6 +6,7 @@ cluster authenticates may ask them.
 
 from __future__ import annotations
 
+from ringfence.actions.refresh import Refresh
 from ringfence.model.permission import Permission
 
 _GET = frozenset({"get"})
@@ -46,6 +47,14 @@ READING = (
     ),
     Permission("nodes", _WATCH | _LIST, "ringfence watch: whether a cordoned node stays so", everywhere=True),
     Permission("pods", _LIST, "siblings, and the pods of an image, in every namespace", everywhere=True),
+)
+
+RECOVERY = (
+    *Refresh.permissions,
+    Permission("policyreports.wgpolicyk8s.io", _LIST, "recover: whether what was restored breaks a policy"),
+)
+REAL_REQUESTS = (
+    Permission("pods/proxy", _GET, "recover: a real request to what was restored, before customers get it back"),
 )
 
 REHEARSAL = (

@@ -55,6 +55,8 @@ SCALED_OBJECT = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 APPLICATION = Resource("argoproj.io/v1alpha1", "Application", "applications")
 APPLICATION_SET = Resource("argoproj.io/v1alpha1", "ApplicationSet", "applicationsets")
 """Argo CD's: custom resources that many clusters do not have."""
+POLICY_REPORT = Resource("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports")
+"""What policy engines (Kyverno and others) find in the background: a custom resource that many clusters do not have."""
 POD_DISRUPTION_BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)

@@ -136,6 +136,15 @@ def owned(
     return between, tuple(pod for pod in pods if _controller_uid(pod) in owners and not is_finished(pod))
 
 
+def template_of(obj: Json) -> Json:
+    """A workload's pod template as a pod has it, ``metadata`` and ``spec``, wherever its kind keeps it (pure)."""
+    spec = obj.get("spec") or {}
+    of_job = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("template")
+    found: Json = of_job or spec.get("template") or {}
+    meta = {"name": obj["metadata"]["name"], "namespace": obj["metadata"].get("namespace", "")}
+    return {"metadata": {**(found.get("metadata") or {}), **meta}, "spec": found.get("spec") or {}}
+
+
 def read_node(cluster: Cluster, target: ObjectRef) -> NodeView:
     """The node and all others. Raises TargetError, NotFound, Denied, Unanswered."""
     obj, reading = read_object(cluster, target)

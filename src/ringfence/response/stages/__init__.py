@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from ringfence.response.recovery import check, gates, restore, source, window
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages import cut, destroy, identity, lift, people, resume, seal
 from ringfence.response.stages.canary import try_fence
@@ -38,6 +39,13 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "workload.scale_to_zero": destroy.act,
         "workload.restart_clean": destroy.act,
         "node.cordon": destroy.act,
+        "recovery.clean": gates.clean,
+        "recovery.hole": gates.hole,
+        "recovery.source": source.source,
+        "recovery.check": check.check,
+        "recovery.rebind": restore.rebind,
+        "recovery.watch": window.watch,
+        "workload.restore": restore.restore,
         "identity.cut": identity.cut,
         "identity.unbind": _in_turn(identity.unbind),
         "identity.recreate_account": identity.recreate,
