@@ -162,6 +162,12 @@ def _delivered(stage: Stage) -> Json:
     return stage.make("apps/v1", "Deployment", body, annotations={"argocd.argoproj.io/tracking-id": mark})
 
 
+def _saved(replicas: int, **more: Any) -> Json:
+    """Settings of a workload that had this many pods before it was stopped."""
+    return {"saved": {"kind": "Deployment", "spec": {"replicas": replicas}}, **more}
+
+
+_ONE = _saved(2, only_one=True)
 _REPLICAS = {"replicas": 1}
 _UNBIND = "unbind-RoleBinding-{namespace}-{tag}"
 _SAME = {"accept_same_image": True}
@@ -176,6 +182,8 @@ SCENES: tuple[Scene, ...] = (
     Scene("stop-replicaset", "workload.scale_to_zero", _workload("ReplicaSet", **_REPLICAS), ("stop",)),
     Scene("stop-daemonset", "workload.scale_to_zero", _workload("DaemonSet"), ("stop",)),
     Scene("stop-cronjob", "workload.scale_to_zero", _cron_job, ("stop",)),
+    Scene("restore-deployment", "workload.restore", _workload("Deployment", replicas=0), ("restore",), _saved(1)),
+    Scene("restore-one", "workload.restore", _workload("Deployment", replicas=0), ("restore-one",), _ONE),
     Scene("restart-deployment", "workload.restart_clean", _workload("Deployment", **_REPLICAS), ("restart",), _SAME),
     Scene(
         "restart-statefulset",

@@ -30,6 +30,11 @@ ACTIONS = {
         *("identity.cut", "evidence.seal", "access.retest"),
         *("human.approve", "identity.recreate_account", "access.retest"),
     ],
+    "recover": [
+        *("recovery.clean", "recovery.hole", "recovery.source", "workload.restore", "recovery.check"),
+        *("recovery.rebind", "workload.restore", "argocd.resume_sync", "workload.restore", "recovery.check"),
+        *("recovery.watch", "access.retest", "incident.move"),
+    ],
     "cordon-node": ["node.cordon", "access.retest"],
     "release": [
         *("evidence.seal", "pod.release", "fence.lift", "argocd.resume_sync", "access.retest", "incident.move")

@@ -33,10 +33,7 @@ _NUMBERED = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
 
 
 class Restore(Action[Workload]):
-    """Start a stopped workload again. ``saved`` is the object as it was before it was stopped; ``only_one``: a canary.
-
-    Without ``saved`` nothing is planned: nobody has stopped it.
-    """
+    """Start a stopped workload again. Without a saved object in the settings nothing is planned: nobody stopped it."""
 
     name = "workload.restore"
     kinds = ScaleToZero.kinds
@@ -55,35 +52,34 @@ class Restore(Action[Workload]):
         Permission("jobs.batch", frozenset({"list"}), "which Jobs of a CronJob are running"),
         *READS,
     )
-    saved: Json | None = None
-    only_one: bool = False
 
     def look(self, cluster_id: str, target: ObjectRef, pool: ThreadPoolExecutor) -> Workload:  # noqa: ARG002
         return read_workload(self.cluster, target, pool)
 
     def plan(self, target: ObjectRef, around: Workload) -> Plan | Already | Refused:
         """One patch. Already when it has what it had, or more than the one that is wanted."""
-        if self.saved is None:
+        saved = self.settings.saved
+        if saved is None:
             return Already(reason=f"{target} was not stopped by this incident")
-        live, wanted = around.obj, _number(self.saved)
+        live, wanted = around.obj, _number(saved)
         if target.kind in _NUMBERED:
-            if self.only_one:
+            if self.settings.only_one:
                 wanted = min(1, wanted)
             if _number(live) == wanted:
                 return Already(reason=f"{target} has {size_of(live)}")
             if _number(live) not in (0, 1):
                 return Refused(
                     reason=f"{target} was changed by somebody since it was stopped: {size_of(live)}",
-                    next_step=f"set it by hand, if it is to be as before: {size_of(self.saved)}",
+                    next_step=f"set it by hand, if it is to be as before: {size_of(saved)}",
                 )
         elif not ScaleToZero(self.cluster, self.settings).is_stopped(live):
             return Already(reason=f"{target} has {size_of(live)}")
-        prior = self.saved
+        prior = saved
         if target.kind in _NUMBERED:
             prior = {**prior, "spec": {**prior["spec"], "replicas": wanted}}
         restored = {**live, "spec": prior["spec"]}
         change = Change(
-            id="restore-one" if self.only_one else "restore",
+            id="restore-one" if self.settings.only_one else "restore",
             ref=around.ref,
             verb=Verb.PATCH,
             subresource="scale" if target.kind in _NUMBERED else "",

@@ -252,6 +252,8 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
     main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
+    if verb == RECOVER:  # gates stand behind each other: the first that is shut is what became of it
+        wanted = [step for step in wanted if not is_done(step.outcome)][:1] or wanted
     return Result(
         verb=verb,
         incident=incident,

@@ -95,7 +95,8 @@ def judge(scene: Scene, found: Scope, closed_by: str, *, delivered: bool = False
         return Applied(), proof
     if closed_by == "blocked-image":
         return _blocked(scene, found)
-    same = [one for one in found.restored if image_names(one.template) & found.images]
+    # A template that names no image is not known: that is no other one.
+    same = [one for one in found.restored if (asked := image_names(one.template)) & found.images or not asked]
     promised = [one for one in same if one.application is not None and scene.run.order.revisions and not delivered]
     if len(promised) < len(same):
         left = [str(one.ref) for one in same if one not in promised]

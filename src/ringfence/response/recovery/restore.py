@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ringfence.actions.restore import Restore
 from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError
@@ -38,8 +40,8 @@ def restore(scene: Scene) -> Answer:
         return finished(scene, Restore.name, Failed(problem=Problem.of(error)))
     if held is not None:
         return finished(scene, Restore.name, held)
-    action = Restore(context.cluster, settings(scene))
-    action.saved, action.only_one = record.change.prior, one
+    how = replace(settings(scene), saved=record.change.prior, only_one=one)
+    action = Restore(context.cluster, how)
     answer = destroy.carry(scene, action, before=lambda _plan: None, after=lambda _held, _ended: None)
     if isinstance(answer, Ended) and steps.is_done(answer.outcome) and not one:
         with context.store.write() as session:

@@ -33,7 +33,7 @@ from ringfence.response.recovery.look import signs_of
 from ringfence.response.recovery.scope import Scope
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
-from ringfence.response.statement import retest
+from ringfence.response.statement import Statement, retest
 from ringfence.store import access, commands, incidents, runs, targets, timeline
 
 _LOOK_SECONDS = 2.0
@@ -66,7 +66,10 @@ def watch(scene: Scene) -> Answer:
                 statement = retest(context, scene.incident)
                 unread = statement.why
                 if turned := _turned(scene, seq):
-                    return finished(scene, name, _reopened(scene, turned))
+                    # What runs meanwhile is cut off, too, where the row speaks of pods.
+                    bad = _bad_pods(scene, scopes.read(context, scene.incident)) | _same_image(scene, statement, turned)
+                    outcome = _returned(scene, bad) if bad else _reopened(scene, turned)
+                    return finished(scene, name, outcome)
             if last and not unread:
                 return _over(scene, opened, found)
         except PlatformError as error:
@@ -118,6 +121,17 @@ def _bad_pods(scene: Scene, found: Scope) -> dict[str, tuple[ObjectRef, Json, st
             if sign.returned:
                 bad.setdefault(sign.pod.uid, (sign.pod, pod, sign.what))
     return bad
+
+
+def _same_image(
+    scene: Scene, statement: Statement, turned: Sequence[AccessTurned]
+) -> dict[str, tuple[ObjectRef, Json, str]]:
+    """The pods that the row about the suspects' image speaks of, when it is among those that opened."""
+    if statement.siblings is None or not any(event.path == "siblings.image" for event in turned):
+        return {}
+    pods = [{"apiVersion": "v1", "kind": "Pod", **pod} for pod in statement.siblings.by_image]
+    refs = [ObjectRef.of(scene.context.cluster_id, pod) for pod in pods]
+    return {ref.uid: (ref, pod, "runs the suspects' image") for ref, pod in zip(refs, pods, strict=True)}
 
 
 def _turned(scene: Scene, since: int) -> tuple[AccessTurned, ...]:
