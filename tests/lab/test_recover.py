@@ -60,15 +60,14 @@ def everything(estate: Estate) -> dict[str, Json]:
 
 
 def bind(estate: Estate) -> None:
-    """Rights for the account of the workload, which somebody gave it by hand."""
+    """A role for the account of the workload, which somebody gave it by hand; of no rights, so that all may bind it."""
     kube, name = estate.space.kube, estate.space.name
     account = estate.space.kube.get("apps/v1", "Deployment", DEPLOYMENT, name)["spec"]["template"]["spec"][
         "serviceAccountName"
     ]
     group = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]
-    meta = {"name": "reads-configmaps", "namespace": name}
-    kube.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": rules})
+    meta = {"name": "by-hand", "namespace": name}
+    kube.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": []})
     kube.create(
         {
             "apiVersion": f"{group}/v1",

@@ -15,6 +15,8 @@ from ringfence.platform.kubernetes.pods import containers
 from ringfence.platform.kubernetes.resources import POD
 
 _SUCCESS = range(200, 400)
+_UNREACHED = "error trying to reach service"
+"""The API server's own words (k8s.io/apimachinery, ``util/proxy``) when a NetworkPolicy, for example, keeps it away."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Way:
 @dataclass(frozen=True)
 class Said:
     """``status`` is the HTTP status; 0 when there was no answer, and ``why`` says so. ``tried`` is False when the
-    request is not allowed: nothing is known then."""
+    request is not allowed, or the API server cannot reach the pod: nothing is known of the pod then."""
 
     way: Way
     status: int
@@ -76,5 +78,7 @@ def ask(cluster: Cluster, pod: Json, way: Way) -> Said:
     except NotSent as error:
         return Said(way, 0, str(error), tried=False)
     except PlatformError as error:
+        if _UNREACHED in str(error):
+            return Said(way, 0, str(error), tried=False)
         return Said(way, int(error.status or 0), str(error))
     return Said(way, 200)

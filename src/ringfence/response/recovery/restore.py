@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from ringfence.actions.restore import Restore
@@ -9,9 +10,10 @@ from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError
 from ringfence.model.catalogue import RestoreParams
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, describe, next_step_of
+from ringfence.platform.argocd import applications
 from ringfence.platform.kubernetes.pods import image_names
 from ringfence.response import steps
-from ringfence.response.recovery import gates
+from ringfence.response.recovery import gates, pausing
 from ringfence.response.recovery import scope as scopes
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
@@ -19,6 +21,8 @@ from ringfence.response.stages.cut import finished, settings
 from ringfence.response.undo import take_back
 from ringfence.store import journal
 
+_DELIVERED_SECONDS = 180.0
+_POLL_SECONDS = 0.5
 _NUMBERED = ("Deployment", "StatefulSet", "ReplicaSet")
 
 
@@ -35,7 +39,7 @@ def restore(scene: Scene) -> Answer:
             scene, Restore.name, Skipped(reason=f"a {target.kind} comes back as a whole: there is no first")
         )
     try:
-        held = _held_back(scene)
+        held = _once_delivered(scene)
     except PlatformError as error:
         return finished(scene, Restore.name, Failed(problem=Problem.of(error)))
     if held is not None:
@@ -73,6 +77,27 @@ def rebind(scene: Scene) -> Answer:
     if any(isinstance(outcome, Applied) for _, outcome in outcomes):
         return finished(scene, name, Applied())
     return finished(scene, name, Already(reason="no rights of an account were taken, or all are back"))
+
+
+def _once_delivered(scene: Scene) -> Outcome | None:
+    """Why the workload must not start. Argo CD, once it syncs by itself again, is given the time to bring a template."""
+    deadline = time.monotonic() + _DELIVERED_SECONDS
+    while True:
+        held = _held_back(scene)
+        if not isinstance(held, Skipped) or not _is_awaited(scene) or time.monotonic() >= deadline:
+            return held
+        pausing.pause(scene.live, _POLL_SECONDS)
+
+
+def _is_awaited(scene: Scene) -> bool:
+    """Whether an Application that syncs by itself delivers the workload."""
+    found = scopes.read(scene.context, scene.incident)
+    return any(
+        one.ref.uid == scene.object.uid
+        and one.application is not None
+        and applications.automated(one.application) is not None
+        for one in found.restored
+    )
 
 
 def _held_back(scene: Scene) -> Outcome | None:
