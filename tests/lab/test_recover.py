@@ -22,7 +22,7 @@ from tests.lab.space import Space
 
 Json = dict[str, Any]
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
-VARIANTS: tuple[Variant, ...] = ("plain", "set", "parent")
+VARIANTS: tuple[Variant, ...] = ("plain", "parent")
 SERVER_FIELDS = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp")
 
 
