@@ -63,6 +63,7 @@ DNS_POLICY: Json = {
 TAKEN_ON = {
     "siblings.image": "the same image runs elsewhere in the bank; its hole is in the cards service alone",
     "siblings.account": "its other pods are replaced by the approved commit",
+    "persistence": "the audit log was read from the attack on: the account has made nothing",
     "node": "nothing of the pod reached into its node, and the node was looked at",
 }
 
@@ -90,6 +91,7 @@ def run(name: str, place: Place) -> int:
     policy_before = sync_policy(kube)
     settings = {
         "node_helper": {"enabled": True, "image": PYTHON, "image_pull_policy": "Never"},
+        "identity": {"legacy_tokens": True},
         "audit": {"log": str(lab.audit_log)},
     }
     prepare(lab, place, settings)

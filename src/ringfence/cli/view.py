@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ringfence.model.access import AccessPath, Verdict, verdict
+from ringfence.model.access import NETWORK_PATHS, AccessPath, PathState, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, State, ocsf_status
@@ -71,7 +71,7 @@ class View:
 
     @property
     def next_commands(self) -> tuple[str, ...]:
-        """Three commands that make sense now."""
+        """The commands that make sense now: three, or five where a way in lives on behind the fence."""
         name = self.incident.id
         if self.waiting:
             one = self.waiting[0].id
@@ -91,7 +91,21 @@ class View:
             return (f"ringfence status {name}", f"ringfence recover {name}", f"ringfence report {name}")
         if self.incident.state.over:
             return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
-        return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")
+        return (f"ringfence status {name}", *self._still_in, f"ringfence eradicate {name}", f"ringfence release {name}")
+
+    @property
+    def _still_in(self) -> tuple[str, ...]:
+        """What would shut the ways that live on behind the fence; nothing before there is one."""
+        alive = {row.path for row in self.rows if row.state is PathState.ALIVE}
+        if alive & NETWORK_PATHS:
+            return ()
+        found = []
+        if "network.established" in alive:
+            found.append(f"ringfence node {self.incident.id} on --reason …")
+        done = any(run.playbook == "cut-identity" for run in self.runs)
+        if "identity.kubernetes" in alive and not done:
+            found.append(f"ringfence cut-identity {self.incident.id}")
+        return tuple(found)
 
     def to_json(self) -> Json:
         newest = self.seals[-1] if self.seals else None

@@ -49,11 +49,14 @@ def check(scene: Scene) -> Answer:
     return finished(scene, scene.step.action, outcome, proof)
 
 
-def look_at_all(scene: Scene, found: Scope) -> tuple[Looked, ...]:
-    """One look at each restored workload."""
+def look_at_all(scene: Scene, found: Scope, *, delivered: bool = True) -> tuple[Looked, ...]:
+    """One look at each restored workload; before Argo CD has ``delivered``, not at those that still wait for it."""
     accepted = gates.acceptance_of(scene.context, scene.incident.id) is not None
-    probe = scene.run.order.probe
-    return tuple(look(scene.context, one, found, accepted=accepted, probe=probe) for one in found.restored)
+    return tuple(
+        look(scene.context, one, found, accepted=accepted, probe=scene.run.order.probe)
+        for one in found.restored
+        if delivered or accepted or not gates.is_promised(scene, one, found)
+    )
 
 
 def _verdict(scene: Scene, *, delivered: bool) -> tuple[Outcome, Proof | None]:
@@ -64,20 +67,24 @@ def _verdict(scene: Scene, *, delivered: bool) -> tuple[Outcome, Proof | None]:
         outcome, _ = gates.judge(scene, found, "other-image", delivered=True)
         if not isinstance(outcome, Applied):
             return outcome, None
-    looked = look_at_all(scene, found)
+    looked = look_at_all(scene, found, delivered=delivered)
     deadline = time.monotonic() + _READY_SECONDS
-    while not _settled(looked) and time.monotonic() < deadline:
+    while not _settled(looked, delivered=delivered) and time.monotonic() < deadline:
         pausing.pause(scene.live, _POLL_SECONDS)
         found = scopes.read(scene.context, scene.incident)
-        looked = look_at_all(scene, found)
+        looked = look_at_all(scene, found, delivered=delivered)
     return _judged(scene, looked)
 
 
-def _settled(looked: Iterable[Looked]) -> bool:
-    """Whether waiting changes nothing any more: something speaks against it, or all is up and answers."""
+def _settled(looked: Iterable[Looked], *, delivered: bool) -> bool:
+    """Whether waiting changes nothing any more: something speaks against it, or all is up and answers.
+
+    Once a new template was delivered, pods of the old one are on their way out.
+    """
     known = tuple(looked)
-    against = any(sign.returned for one in known for sign in one.signs)
-    return against or all(one.is_up and all(said.is_good for said in one.said) for one in known)
+    if any(sign.returned for one in known for sign in one.signs):
+        return not delivered
+    return all(one.is_up and all(said.is_good for said in one.said) for one in known)
 
 
 def _judged(scene: Scene, looked: tuple[Looked, ...]) -> tuple[Outcome, Proof | None]:

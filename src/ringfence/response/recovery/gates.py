@@ -19,7 +19,7 @@ from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.selectors import printable
 from ringfence.response.context import Context, now
 from ringfence.response.recovery import scope as scopes
-from ringfence.response.recovery.scope import Scope
+from ringfence.response.recovery.scope import Restored, Scope
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
 from ringfence.response.statement import retest
@@ -97,7 +97,7 @@ def judge(scene: Scene, found: Scope, closed_by: str, *, delivered: bool = False
         return _blocked(scene, found)
     # A template that names no image is not known: that is no other one.
     same = [one for one in found.restored if (asked := image_names(one.template)) & found.images or not asked]
-    promised = [one for one in same if one.application is not None and scene.run.order.revisions and not delivered]
+    promised = [] if delivered else [one for one in same if is_promised(scene, one, found)]
     if len(promised) < len(same):
         left = [str(one.ref) for one in same if one not in promised]
         return (
@@ -123,6 +123,12 @@ def judge(scene: Scene, found: Scope, closed_by: str, *, delivered: bool = False
         "the workloads' own objects, read from the API server",
         "whether the hole was in the image, and only there, the API cannot tell",
     )
+
+
+def is_promised(scene: Scene, one: Restored, found: Scope) -> bool:
+    """Whether an approved revision is to bring the workload another template than that of the suspects."""
+    bad = bool(image_names(one.template) & found.images)
+    return bad and one.application is not None and bool(scene.run.order.revisions)
 
 
 def acceptance_of(context: Context, incident: str) -> AccessPath | None:

@@ -80,7 +80,7 @@ def rebind(scene: Scene) -> Answer:
 
 
 def _once_delivered(scene: Scene) -> Outcome | None:
-    """Why the workload must not start. Argo CD, once it syncs by itself again, is given the time to bring a template."""
+    """Why the workload must not start. Argo CD, once it syncs by itself again, gets the time to bring a template."""
     deadline = time.monotonic() + _DELIVERED_SECONDS
     while True:
         held = _held_back(scene)

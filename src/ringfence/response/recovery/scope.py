@@ -26,7 +26,8 @@ from ringfence.store import journal, targets
 
 @dataclass(frozen=True)
 class Restored:
-    """One workload with the pods that it runs now. ``application`` delivers it (None: nobody here)."""
+    """One workload with the pods that it runs now, but for those that are ending. ``application`` delivers it (None:
+    nobody here)."""
 
     ref: ObjectRef
     obj: Json
@@ -123,6 +124,8 @@ def _restored(
     return Restored(
         ref=ObjectRef.of(context.cluster_id, obj),
         obj=obj,
-        pods=tuple(pod for pod in pods if pod["metadata"]["uid"] not in gone),
+        pods=tuple(
+            pod for pod in pods if pod["metadata"]["uid"] not in gone and not pod["metadata"].get("deletionTimestamp")
+        ),
         application=installation.owner_of(obj),
     )
