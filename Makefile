@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 T ?=
+# Python keeps what it compiles, whatever the shell asks for: half of what a fresh process does would be that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 ALL := src lab tests bench scripts
