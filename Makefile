@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 T ?=
 SCENARIO ?= beacon
+# Python keeps what it compiles, whatever the shell asks for: half of what a fresh process does would be that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 ALL := src lab tests bench scripts

@@ -118,7 +118,8 @@ class Simulator:
 
     def all(self, resource: Resource) -> list[Json]:
         with self._lock:
-            return [obj for key, obj in self.objects.items() if key[:2] == _key(resource, "", "")[:2]]
+            wanted = _key(resource, "", "")[:2]
+            return [obj for key, obj in self.objects.items() if key[:2] == wanted]
 
     # --- requests ----------------------------------------------------------------
     def _answer(self, request: Request) -> Answer:

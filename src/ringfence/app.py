@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the commands that only look are there at once: what acts an
     from ringfence.response.watching.watcher import Options
     from ringfence.seal.signing import SigningKey
 
+_LISTS_SECRETS = "identity.delete_tokens"  # the one action that is not enabled unless its own key says so
 _READERS = 16
 _LOG_STREAMS = 16
 
@@ -131,10 +132,8 @@ def local_principal() -> Principal:
 
 def policy(config: Config) -> Policy:
     """What the configuration decides about a response. Raises ConfigError."""
-    from ringfence.actions.registry import ACTIONS
-
     return Policy(
-        disabled=frozenset(ACTIONS) - frozenset(enabled_actions(config)),
+        disabled=_disabled(config),
         serving_floor=config.containment.serving_floor,
         pre_cut_wait_ms=config.containment.pre_cut_wait_ms,
         seal_max_age_seconds=config.containment.seal_max_age_seconds,
@@ -155,6 +154,16 @@ def policy(config: Config) -> Policy:
         node_helper=_node_helper(config),
         real_requests=config.recovery.real_requests,
     )
+
+
+def _disabled(config: Config) -> frozenset[str]:
+    """The actions that may not be used here. Raises ConfigError for a name that is none."""
+    if config.actions.enabled is None:
+        # Without importing what acts: a command that only looks asks this too.
+        return frozenset() if config.identity.legacy_tokens else frozenset({_LISTS_SECRETS})
+    from ringfence.actions.registry import ACTIONS
+
+    return frozenset(ACTIONS) - frozenset(enabled_actions(config))
 
 
 def watching(config: Config) -> Options:
@@ -326,7 +335,6 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
     The one that lists Secrets only where the configuration opts in to that as well.
     """
     from ringfence.actions.registry import ACTIONS
-    from ringfence.actions.tokens import DeleteTokens
 
     chosen = config.actions.enabled
     unknown = [name for name in chosen or () if name not in ACTIONS]
@@ -338,7 +346,7 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
             next_step="ringfence actions list",
         )
     listed = tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
-    return tuple(name for name in listed if name != DeleteTokens.name or config.identity.legacy_tokens)
+    return tuple(name for name in listed if name != _LISTS_SECRETS or config.identity.legacy_tokens)
 
 
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
