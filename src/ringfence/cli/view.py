@@ -81,6 +81,12 @@ class View:
         if isinstance(self.outcome, Refused) and self.outcome_of == "eradicate":
             return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
+            if "ringfence node INC cut" in self.outcome.next_step:
+                return (
+                    f"ringfence status {name}",
+                    f"ringfence node {name} on --reason …",
+                    f"ringfence node {name} cut",
+                )
             return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
         if self.outcome_of == "recover" and isinstance(self.outcome, Refused | Failed):
             return (f"ringfence status {name} -o wide", f"ringfence recover {name}", f"ringfence timeline {name}")
