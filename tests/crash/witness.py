@@ -17,6 +17,7 @@ from ringfence.platform.kubernetes.resources import (
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
+    SCALED_OBJECT,
 )
 from tests.actions.test_canary import World
 from tests.simulator import Simulator, _is_dry, _key, owner_reference
@@ -112,6 +113,7 @@ def bank() -> Witness:
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
     _deliver(api)
+    api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}})
     return api
 
 

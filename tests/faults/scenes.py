@@ -19,6 +19,7 @@ NETWORKING = "networking.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 ARGOCD = "argoproj.io/v1alpha1"
+KEDA = "keda.sh/v1alpha1"
 
 
 @dataclass
@@ -162,6 +163,13 @@ def _delivered(stage: Stage) -> Json:
     return stage.make("apps/v1", "Deployment", body, annotations={"argocd.argoproj.io/tracking-id": mark})
 
 
+def _scaled(stage: Stage) -> Json:
+    """A Deployment that a ScaledObject points at, which has an annotation of somebody else's."""
+    reference = {"scaleTargetRef": {"name": stage.tag}, "triggers": []}
+    stage.make(KEDA, "ScaledObject", reference, annotations={"team": "bank"})
+    return _workload("Deployment", replicas=0)(stage)
+
+
 def _saved(replicas: int, **more: Any) -> Json:
     """Settings of a workload that had this many pods before it was stopped."""
     return {"saved": {"kind": "Deployment", "spec": {"replicas": replicas}}, **more}
@@ -194,6 +202,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
     Scene("suspend-sync", "argocd.suspend_sync", _delivered, ("suspend-{tag}",)),
+    Scene("pause-scaling", "keda.pause", _scaled, ("pause-{tag}",)),
     Scene("cordon", "node.cordon", _node, ("cordon",)),
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
     Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),

@@ -7,6 +7,7 @@ from typing import Any
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.base import Action
 from ringfence.actions.identity import CutIdentity
+from ringfence.actions.keda import PauseScaling
 from ringfence.actions.network import Quarantine
 from ringfence.actions.node import Cordon
 from ringfence.actions.pod import Delete
@@ -23,6 +24,7 @@ ACTIONS: dict[str, type[Action[Any]]] = {
     "identity.recreate_account": RecreateAccount,
     "identity.unbind": Unbind,
     "argocd.suspend_sync": SuspendSync,
+    "keda.pause": PauseScaling,
     "network.quarantine": Quarantine,
     "node.cordon": Cordon,
     "pod.delete": Delete,

@@ -139,6 +139,8 @@ CATALOGUE: dict[str, StepType] = {
             params=SuspendSyncParams,
         ),
         StepType("argocd.resume_sync", "let Argo CD sync as before", Scope.INCIDENT),
+        StepType("keda.pause", "keep KEDA from scaling a workload", Scope.EACH_WORKLOAD),
+        StepType("keda.resume", "let KEDA scale as before", Scope.INCIDENT),
         StepType("recovery.clean", "see that nothing suspect is left running", Scope.INCIDENT),
         StepType("recovery.hole", "see that the hole is closed or accepted", Scope.INCIDENT, params=HoleParams),
         StepType("recovery.source", "see that what Argo CD would deliver is approved", Scope.INCIDENT),

@@ -34,6 +34,8 @@ READING = (
     Permission("replicationcontrollers", _GET, "who owns a pod"),
     Permission("nodes", _GET, "a node that is named", everywhere=True),
     Permission("namespaces", _GET, "kube-system, whose uid is the cluster's identity", everywhere=True),
+    Permission("scaledobjects.keda.sh", _LIST, "whether KEDA would scale up what was stopped"),
+    Permission("scaledjobs.keda.sh", _GET, "who owns a Job"),
     Permission("applications.argoproj.io", _LIST, "whether Argo CD would put back what was changed", everywhere=True),
     *(
         Permission(resource, _WATCH | _LIST, "ringfence watch: whether somebody changes what is fenced")

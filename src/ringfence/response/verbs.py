@@ -225,7 +225,7 @@ MAIN: dict[str, tuple[str, ...]] = {
     CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     RECOVER: (
         *("recovery.clean", "recovery.hole", "recovery.source", "recovery.check"),
-        *("argocd.resume_sync", "recovery.watch", "incident.move"),
+        *("argocd.resume_sync", "keda.resume", "recovery.watch", "incident.move"),
     ),
     "respond": (),
 }

@@ -51,7 +51,8 @@ REPLICATION_CONTROLLER = Resource("v1", "ReplicationController", "replicationcon
 CRON_JOB = Resource("batch/v1", "CronJob", "cronjobs")
 HORIZONTAL_POD_AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 SCALED_OBJECT = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
-"""KEDA's: a custom resource that most clusters do not have."""
+SCALED_JOB = Resource("keda.sh/v1alpha1", "ScaledJob", "scaledjobs")
+"""KEDA's: custom resources that most clusters do not have."""
 APPLICATION = Resource("argoproj.io/v1alpha1", "Application", "applications")
 APPLICATION_SET = Resource("argoproj.io/v1alpha1", "ApplicationSet", "applicationsets")
 """Argo CD's: custom resources that many clusters do not have."""

@@ -26,7 +26,7 @@ from ringfence.response.statement import retest
 from ringfence.store import access, incidents
 
 REPLACEMENT = "workload.replacement"
-_LATER = (REPLACEMENT, "gitops.reversal")
+_LATER = (REPLACEMENT, "gitops.reversal", "keda.scaling")
 """Rows of gates of their own: the hole, and what recovery itself gives back to Argo CD."""
 _CONTROL = "ringfence.invalid/control"
 _SHOW = 5

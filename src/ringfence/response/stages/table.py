@@ -27,6 +27,8 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "argocd.suspend_sync": _in_turn(destroy.act),
         "argocd.resume_sync": resume.resume,
+        "keda.pause": destroy.act,
+        "keda.resume": resume.resume,
         "network.quarantine": cut.cut,
         "network.canary": try_fence,
         "evidence.seal": seal.seal,
