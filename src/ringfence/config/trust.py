@@ -91,6 +91,11 @@ class AnchorGit(Section):
     branch: str = "ringfence-anchors"
     seconds: int = Field(default=30, ge=1, le=600)
 
+    @property
+    def place(self) -> str:
+        """How the place is named in the record."""
+        return f"{self.repository}#{self.branch}"
+
     @field_validator("repository")
     @classmethod
     def _a_place(cls, value: str) -> str:
@@ -129,3 +134,8 @@ class AnchorSection(Section):
     s3: AnchorS3 | None = None
     git: AnchorGit | None = None
     every_minutes: int = Field(default=60, ge=1, le=10080)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """How the places are named in the record."""
+        return tuple(one.place for one in (self.s3, self.git) if one is not None)
