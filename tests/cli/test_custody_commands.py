@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,39 @@ def test_an_encrypted_vault_is_read_as_any_and_leaves_plain_and_whole(console: C
     assert "vault.encryption_key" in (done.error.next_step if done.error else "")
     console.settings["vault"]["encryption_key"] = str(console.home / "none")
     assert console("evidence", "verify", "1").code == ExitCode.CONFIG
+
+
+def test_heads_are_anchored_and_a_rewritten_timeline_is_found_out(declared: Console, tmp_path: Path) -> None:
+    assert declared("anchor").code == ExitCode.CONFIG
+    repository = tmp_path / "anchors.git"
+    subprocess.run(["git", "init", "--bare", "--quiet", str(repository)], check=True)
+    declared.settings["anchor"] = {"git": {"repository": str(repository)}}
+    assert declared("timeline", "1", "--anchors").code == ExitCode.UNVERIFIABLE
+    assert "ANCHOR" in declared("status", "1").out
+    (word,) = declared("anchor", "1", "-o", "json").data
+    assert word["result"] == "anchored"
+    assert word["actor"].startswith("kubernetes:")
+    assert "ANCHOR" not in declared("status", "1").out
+    done = declared("timeline", "1", "--anchors")
+    assert (done.code, "is as it was anchored" in done.out) == (0, True)
+    subprocess.run(["git", "-C", str(repository), "update-ref", "-d", "refs/heads/ringfence-anchors"], check=True)
+    gone = declared("timeline", "1", "--anchors")
+    assert gone.code == ExitCode.TAMPERED
+    assert "gone" in gone.err
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "ext::sh -c true",
+        "-oProxyCommand=x",
+        "relative/path",
+        "https://u:p@host/x",
+        "/a\nb",
+        "http://host/x",
+        "ssh://-x/y",
+    ],
+)
+def test_a_repository_that_is_no_place_is_an_error(declared: Console, repository: str) -> None:
+    declared.settings["anchor"] = {"git": {"repository": repository}}
+    assert declared("anchor").code == ExitCode.CONFIG
