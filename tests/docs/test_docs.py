@@ -203,7 +203,8 @@ def test_names_of_environment_variables_are_keys_of_the_configuration(page: Path
         for section, field in config.Config.model_fields.items()
         for key in getattr(field.annotation, "model_fields", ())
     }
-    keys |= {f"RINGFENCE_VAULT__S3__{key}".upper() for key in config.S3Section.model_fields}
+    parts = {"VAULT__S3": config.S3Section, "ANCHOR__S3": AnchorS3, "ANCHOR__GIT": AnchorGit}
+    keys |= {f"RINGFENCE_{name}__{key}".upper() for name, part in parts.items() for key in part.model_fields}
     keys |= {f"RINGFENCE_{section}".upper() for section in config.Config.model_fields}
     found = set(re.findall(r"RINGFENCE_\w+", page.read_text(encoding="utf-8")))
     assert found - {"RINGFENCE_", "RINGFENCE_CONFIG"} <= keys
@@ -343,3 +344,6 @@ def test_anchors_are_made_as_github_makes_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A `b` (c), d\n\n## timeline.jsonl\n\n## Twice\n\n## Twice\n", encoding="utf-8")
     assert anchors(page) == {"a-b-c-d", "timelinejsonl", "twice", "twice-1"}
+
+
+from ringfence.config.trust import AnchorGit, AnchorS3
