@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from ringfence.errors import ChainBroken, EvidenceError, PlatformError, RingfenceError, Tampered, Unverifiable
+from ringfence.errors import (
+    ChainBroken,
+    EvidenceError,
+    PlatformError,
+    RingfenceError,
+    StoreError,
+    Tampered,
+    Unverifiable,
+)
 from ringfence.model.base import Json, isoformat
 from ringfence.model.custody import HeadAnchored
 from ringfence.model.incident import Incident
@@ -167,9 +175,16 @@ class Anchorer:
         """Compare the timeline with every anchor. Raises ChainBroken, StoreError; all else is in the answer."""
         with self.store.read() as session:
             rows = timeline.raw(session, incident.id)
-            entries = timeline.read(session, incident.id)
         here = {row.seq: row.hash for row in rows}
         checked = Checked(incident.id, events=len(rows))
+        entries: tuple[TimelineEntry, ...] = ()
+        try:
+            with self.store.read() as session:
+                entries = timeline.read(session, incident.id)
+        except ChainBroken:
+            raise
+        except StoreError as error:  # an event that is none: the hashes are compared all the same
+            checked.problems.append(error)
         for place in self.places:
             checked.anchors[place.name] = 0
             try:
