@@ -149,6 +149,8 @@ def policy(config: Config) -> Policy:
         canary=_canary(config),
         canary_always=config.canary.enabled,
         copy_place=copy_place(config),
+        stamps=config.signing.timestamp_url is not None,
+        anchor_places=config.anchor.places,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
         node_helper=_node_helper(config),

@@ -42,6 +42,11 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     if view.uncopied:
         push = f"ringfence evidence push {view.incident.id}"
         yield "COPY", f"MISSING for {plural(len(view.uncopied), 'seal')}: {view.uncopied[-1]} (next: {push})"
+    if view.unstamped:
+        stamp = f"ringfence evidence stamp {view.incident.id}"
+        yield "STAMP", f"MISSING for {plural(len(view.unstamped), 'seal')}: {view.unstamped[-1]} (next: {stamp})"
+    if view.unanchored:
+        yield "ANCHOR", f"MISSING: {view.unanchored[0]} (next: ringfence anchor {view.incident.id})"
     yield "SPREAD", _spread(view, by_path)
     for row in view.rows:
         if row.path in ("network.dns", "identity.cloud", "node") and row.state is PathState.ALIVE:

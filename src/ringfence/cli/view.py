@@ -54,6 +54,10 @@ class View:
     lease: Lease | None = None
     uncopied: tuple[str, ...] = ()
     """Seals without a copy where copies go, each with the reason."""
+    unstamped: tuple[str, ...] = ()
+    """Seals without a time stamp where seals are to have one, each with the reason."""
+    unanchored: tuple[str, ...] = ()
+    """Places where no head of the timeline is anchored, or a newer try failed, each with the reason."""
     unpaged: tuple[Page, ...] = ()
     """Pages that did not reach everybody who should have got them."""
 
@@ -141,6 +145,8 @@ class View:
                 "items": [item.to_json() for item in self.items],
                 "problem": self.evidence_problem,
                 "uncopied": list(self.uncopied),
+                "unstamped": list(self.unstamped),
+                "unanchored": list(self.unanchored),
             },
             "unread": self.unread,
             "next": list(self.next_commands),

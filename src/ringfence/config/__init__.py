@@ -35,17 +35,20 @@ from ringfence.config.sections import (
     VaultSection,
     WatchSection,
 )
+from ringfence.config.trust import AnchorSection, DisclosureSection
 from ringfence.errors import ConfigError
 from ringfence.model.page import PageKind
 
 __all__ = [
     "ActionsSection",
+    "AnchorSection",
     "AuditSection",
     "CanarySection",
     "ClusterSection",
     "Config",
     "Contact",
     "ContainmentSection",
+    "DisclosureSection",
     "GuardrailsSection",
     "IdentitySection",
     "NodeHelperSection",
@@ -78,6 +81,8 @@ class Config(BaseModel):
     store: StoreSection = Field(default_factory=StoreSection)
     vault: VaultSection = Field(default_factory=VaultSection)
     signing: SigningSection = Field(default_factory=SigningSection)
+    anchor: AnchorSection = AnchorSection()
+    disclosure: DisclosureSection = DisclosureSection()
     containment: ContainmentSection = ContainmentSection()
     identity: IdentitySection = IdentitySection()
     guardrails: GuardrailsSection = GuardrailsSection()

@@ -53,6 +53,9 @@ class Policy:
     audit_log: Path | None = None
     legacy_tokens: bool = False
     copy_place: str = ""
+    stamps: bool = False
+    """Whether seals are to have a time stamp."""
+    anchor_places: tuple[str, ...] = ()
     """Where copies of sealed bundles go; empty: nowhere."""
     node_helper: NodeHelperOptions | None = None
     real_requests: bool = True
