@@ -22,6 +22,7 @@ from ringfence.config.sections import (
     ClusterSection,
     Contact,
     ContainmentSection,
+    EvidenceSection,
     GuardrailsSection,
     IdentitySection,
     NodeHelperSection,
@@ -46,6 +47,7 @@ __all__ = [
     "Config",
     "Contact",
     "ContainmentSection",
+    "EvidenceSection",
     "GuardrailsSection",
     "IdentitySection",
     "NodeHelperSection",
@@ -73,6 +75,7 @@ class Config(BaseSettings):
     cluster: ClusterSection = ClusterSection()
     store: StoreSection = Field(default_factory=StoreSection)
     vault: VaultSection = Field(default_factory=VaultSection)
+    evidence: EvidenceSection = EvidenceSection()
     signing: SigningSection = Field(default_factory=SigningSection)
     containment: ContainmentSection = ContainmentSection()
     identity: IdentitySection = IdentitySection()

@@ -76,6 +76,19 @@ class VaultSection(Section):
     s3: S3Section | None = None
 
 
+class EvidenceSection(Section):
+    """How much evidence is taken at most: an attacker may write as much as they like.
+
+    ``stream_mebibytes`` and ``stream_seconds`` bound each stream: a container's log, what the node helper sends. One
+    that is cut keeps the evidence gate shut, and what had come of it lies beside. ``answer_mebibytes`` bounds what one
+    answer of the API server, or one list with all its pages, may bring into memory.
+    """
+
+    stream_mebibytes: int = Field(default=2048, ge=1, le=1048576)
+    stream_seconds: float = Field(default=900.0, gt=0, le=86400)
+    answer_mebibytes: int = Field(default=256, ge=16, le=4096)
+
+
 class SigningSection(Section):
     """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none.
 
