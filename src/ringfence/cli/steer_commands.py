@@ -119,11 +119,14 @@ def watch(
     context: KubeContext = None,
 ) -> None:
     """Be the engine: carry runs on, page, watch what is fenced, look again at open incidents. Ends with Ctrl-C."""
+    from datetime import timedelta
+
     from ringfence import app as wiring
     from ringfence.response.resident import Resident
 
     settings = configuration(config, kubeconfig, context)
     with conducting_here(settings) as (connection, conductor):
+        conductor.keep_engine_small(timedelta(days=settings.watch.engine_retention_days))
         conductor.launch()
         note(f"{conductor.executor} runs the engine; Ctrl-C ends it, and what runs stays resumable")
         Resident(connection, note, every_seconds=settings.watch.retest_seconds, options=wiring.watching(settings)).run()

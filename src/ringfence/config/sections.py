@@ -287,10 +287,12 @@ class WatchSection(Section):
     the same action, ``put_back_hourly`` times an hour for each incident at most; else they are only told.
     ``poll_seconds``: how often is looked where the API server refuses a watch. ``guard``: an admission policy for each
     open incident refuses to delete, evict or relabel its fenced pods, and says whom to call; that needs rights of its
-    own, which ``ringfence rbac`` then renders.
+    own, which ``ringfence rbac`` then renders. ``engine_retention_days``: for how long after a run has ended the
+    engine's own record of it is kept; nothing needs it then, and the store keeps everything.
     """
 
     guard: bool = False
+    engine_retention_days: int = Field(default=30, ge=1, le=36500)
     retest_seconds: float = Field(default=30.0, ge=1, le=3600)
     put_back: bool = True
     put_back_hourly: int = Field(default=3, ge=0, le=60)
