@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from ringfence import config
-from ringfence.errors import ConfigError
+from ringfence import app, config
+from ringfence.errors import ConfigError, Unanswered
+from ringfence.platform.kubernetes.resources import POD
+from tests.hostile.firehose import Firehose, Flood
+from tests.wire import kubeconfig
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,9 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path, content: str) -> None:
         ("containment: {serving_floor: -1}", "containment.serving_floor", "greater"),
         ("containment: {pre_cut_wait_ms: 201}", "containment.pre_cut_wait_ms", "less"),
         ("cluster: {timeout_seconds: 0}", "cluster.timeout_seconds", "greater"),
+        ("evidence: {stream_mebibytes: 0}", "evidence.stream_mebibytes", "greater"),
+        ("evidence: {stream_bytes: 5}", "evidence.stream_bytes", "no such key"),
+        ("evidence: {answer_mebibytes: 1}", "evidence.answer_mebibytes", "greater"),
         ("protected: {namespaces: kube-system}", "protected.namespaces", "tuple"),
         ("vault: /evidence", "vault", "dictionary"),
         ("contacts: [{role: ciso, name: Ann}]", "contacts.0.reach", "required"),
@@ -221,3 +228,19 @@ def test_a_receiver_that_is_not_clear_is_refused_without_its_url(
     error = refused(write(tmp_path, NOTIFY.replace(before, after)))
     assert words in error.why
     assert "s3cr3t" not in f"{error} {error.why} {error.location} {error.next_step}"
+
+
+def test_limits_of_evidence_are_mebibytes_in_the_file_and_bytes_in_the_policy(tmp_path: Path) -> None:
+    loaded = config.load(write(tmp_path, "evidence: {stream_mebibytes: 5, stream_seconds: 1.5}"))
+    policy = app.policy(loaded)
+    assert (policy.stream_bytes, policy.stream_seconds) == (5 * 1024 * 1024, 1.5)
+
+
+def test_the_limit_of_an_answer_reaches_the_connection(tmp_path: Path) -> None:
+    with Firehose(Flood(17 << 20)) as hose:
+        given = config.Config(
+            cluster=config.ClusterSection(kubeconfig=Path(kubeconfig(tmp_path / "kubeconfig", hose.url))),
+            evidence=config.EvidenceSection(answer_mebibytes=16),
+        )
+        with contextlib.closing(app.reach(given)) as cluster, pytest.raises(Unanswered, match="larger than 16777216"):
+            cluster.get(POD, "bank", "x")

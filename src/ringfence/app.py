@@ -155,6 +155,8 @@ def policy(config: Config) -> Policy:
         legacy_tokens=config.identity.legacy_tokens,
         node_helper=_node_helper(config),
         real_requests=config.recovery.real_requests,
+        stream_bytes=config.evidence.stream_mebibytes << 20,
+        stream_seconds=config.evidence.stream_seconds,
     )
 
 
@@ -229,7 +231,10 @@ def reach(config: Config) -> Cluster:
 
     kubeconfig = config.cluster.kubeconfig
     return connect(
-        str(kubeconfig.expanduser()) if kubeconfig else None, config.cluster.context, config.cluster.timeout_seconds
+        str(kubeconfig.expanduser()) if kubeconfig else None,
+        config.cluster.context,
+        config.cluster.timeout_seconds,
+        max_answer_bytes=config.evidence.answer_mebibytes << 20,
     )
 
 

@@ -222,7 +222,7 @@ def test_playbook_examples_load_and_have_no_finding(page: Path) -> None:
         if fence.info == "yaml playbook":
             name = yaml.safe_load(fence.content)["metadata"]["name"]
             playbook = load(fence.content.encode(), f"{name}.yaml")
-            require_clean(playbook, name)
+            require_clean(playbook, fence.content.encode(), name)
             assert lint(playbook) == ()
         else:
             assert "kind: Playbook" not in fence.content, "mark it: ```yaml playbook"

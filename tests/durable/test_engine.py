@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -435,3 +435,37 @@ def test_what_is_done_under_the_lock_keeps_its_error_and_leaves_nothing_taken(pl
     with pytest.raises(StoreError, match="the store is gone"):
         place.engine({"echo": echo}).launch(before=refuse)
     launch({"echo": echo})
+
+
+def test_what_ended_is_forgotten_in_batches_with_its_children_and_what_runs_is_not(launch: Launch) -> None:
+    gate = threading.Event()
+
+    def body(scope: Scope, payload: Json) -> Json:
+        return {"results": scope.parallel("echo", [("a", payload), ("b", payload)])}
+
+    def waits(scope: Scope, payload: Json) -> Json:
+        return scope.step("wait", lambda: {"opened": gate.wait(20)})
+
+    def fails(scope: Scope, payload: Json) -> Json:
+        raise LookupError("no such pod")
+
+    engine = launch({"body": body, "echo": echo, "waits": waits, "fails": fails})
+    for name in ("kept", "old"):
+        engine.start("body", name, {})
+        engine.wait(name, 20)
+    engine.start("fails", "old-2", {})
+    with pytest.raises(RunFailed):
+        engine.wait("old-2", 20)
+    engine.start("waits", "old-3", {})
+    old = lambda id_: id_.startswith("old")  # noqa: E731
+    assert engine.prune(datetime.now(UTC) - timedelta(days=1), old) == 0, "they ended only now"
+    later = datetime.now(UTC) + timedelta(seconds=5)
+    assert engine.prune(later, old, most=3) == 3
+    assert engine.prune(later, old, most=3) == 1
+    assert engine.prune(later, old, most=3) == 0
+    assert [engine.state(id_) for id_ in ("old", "old/a", "old/b", "old-2")] == ["absent"] * 4
+    assert [engine.state(id_) for id_ in ("kept", "kept/a", "old-3")] == ["done", "done", "running"]
+    gate.set()
+    assert engine.wait("old-3", 20) == {"opened": True}
+    engine.start("body", "old", {"again": True})
+    assert engine.wait("old", 20) == {"results": [{"again": True}] * 2}, "nothing of the old one is left to replay"

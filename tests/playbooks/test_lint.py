@@ -103,17 +103,20 @@ def test_findings_stand_in_the_order_of_the_steps() -> None:
     ]
 
 
-def test_every_finding_says_what_to_do() -> None:
-    playbook = load(spoil(("action: evidence.seal", "action: access.retest")).encode(), "drill")
-    (found,) = lint(playbook)
+SPOILT = spoil(("action: evidence.seal", "action: access.retest")).encode()
+
+
+def test_every_finding_says_where_and_what_to_do() -> None:
+    (found,) = lint(load(SPOILT, "drill"), SPOILT)
     assert isinstance(found, Finding)
     assert found.step == "delete"
+    assert found.line == SPOILT.splitlines().index(b"    - id: delete") + 1
     assert "sealed" in found.what
     assert "evidence.seal" in found.next_step
 
 
 def test_an_error_keeps_the_playbook_from_being_started_and_a_warning_does_not() -> None:
-    bad = load(spoil(("action: evidence.seal", "action: access.retest")).encode(), "drill")
-    with pytest.raises(PlaybookError, match=r"drill\.yaml: step delete: pod\.delete destroys"):
-        require_clean(bad, "drill.yaml")
-    require_clean(load(spoil(("incident.severity == 'high'", "1 == 1")).encode(), "drill"), "drill.yaml")
+    with pytest.raises(PlaybookError, match=r"drill\.yaml:26: step delete: pod\.delete destroys"):
+        require_clean(load(SPOILT, "drill"), SPOILT, "drill.yaml")
+    doubtful = spoil(("incident.severity == 'high'", "1 == 1")).encode()
+    require_clean(load(doubtful, "drill"), doubtful, "drill.yaml")

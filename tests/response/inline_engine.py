@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from ringfence.durable.port import Body, RunFailed, State
@@ -58,6 +59,13 @@ class InlineEngine:
 
     def state(self, id: str) -> State:  # noqa: A002
         return "failed" if id in self._errors else "done" if id in self._results else "absent"
+
+    def prune(self, before: datetime, may_go: Callable[[str], bool], *, most: int = 500) -> int:
+        gone = [id_ for id_ in (*self._results, *self._errors) if may_go(id_)][:most]
+        for id_ in gone:
+            self._results.pop(id_, None)
+            self._errors.pop(id_, None)
+        return len(gone)
 
     def close(self, wait_seconds: float = 5.0) -> None:
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ringfence.errors import TargetError
@@ -21,3 +23,11 @@ def test_another_pod_of_the_suspects_name_is_not_sealed_as_the_suspect(context: 
         recapture(context, incident, gone, key="again")
     with context.store.read() as session:
         assert evidence.seals(session, "INC-1") == before
+
+
+def test_a_log_is_taken_as_far_as_the_policy_says_and_the_seal_tells(with_policy: Callable[..., Context]) -> None:
+    """A limit that stops at the configuration would take gigabytes after all."""
+    context = with_policy(stream_bytes=3)
+    (seal,) = contained(context).seals
+    assert not seal.complete
+    assert "limit of 3 bytes" in seal.why_incomplete

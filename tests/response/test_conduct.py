@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -120,3 +121,25 @@ def test_a_plan_that_took_effect_is_not_made_again(context: Context, api: Simula
     )
     assert again["outcome"]["kind"] == "applied"
     assert types(context).count("plan.made") == plans
+
+
+def test_the_engine_forgets_runs_that_are_long_over_and_no_others(context: Context) -> None:
+    """A run that waits for a person for longer than that still needs its segments; the store keeps both."""
+    over = contained(context).run
+    waiting = respond(context, conductor(context), COMPROMISED, found(context, "cards-1"), Wish(command="respond")).run
+    assert (over.state, waiting.state) == (RunState.DONE, RunState.WAITING)
+    engine = InlineEngine()
+    for one in (over, waiting):
+        engine.register(f"of {one.id}", lambda _scope, payload: payload)
+        engine.start(f"of {one.id}", one.workflow_id, {})
+        engine.start(f"of {one.id}", f"{one.workflow_id}/cut/uid", {})
+    engine.register("strange", lambda _scope, payload: payload)
+    engine.start("strange", "INC-99/run/1/1", {})
+    with conducting(context, lambda: engine) as keeper:
+        assert keeper.prune(timedelta(days=1)) == 0
+        assert keeper.prune(timedelta(0)) == 2
+    assert engine.state(over.workflow_id) == "absent"
+    assert engine.state(waiting.workflow_id) == "done"
+    assert engine.state("INC-99/run/1/1") == "done"
+    with context.store.read() as session:
+        assert runs.get(session, over.id).state is RunState.DONE

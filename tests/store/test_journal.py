@@ -12,8 +12,9 @@ from ringfence.model.incident import Incident, Severity
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown
-from ringfence.model.plan import Change, Inverse, Verb
+from ringfence.model.plan import Change, Impact, Inverse, Verb
 from ringfence.model.principal import Principal
+from ringfence.model.timeline import PlanMade
 from ringfence.store import incidents, journal, tables, timeline
 from ringfence.store.database import Store
 
@@ -58,14 +59,21 @@ def change(name: str = "allow-dns", **members: Any) -> Change:
 
 
 def intend(
-    store: Store, of: Change, *, incident: str = "INC-1", step: str = "contain/1", ordinal: int = 0, after: int = 0
+    store: Store,
+    of: Change,
+    *,
+    incident: str = "INC-1",
+    step: str = "contain/1",
+    ordinal: int = 0,
+    after: int = 0,
+    by: str = "network.quarantine",
 ) -> ChangeRecord:
     with store.write() as session:
         return journal.intend(
             session,
             incident=incident,
             step=step,
-            action="network.quarantine",
+            action=by,
             ordinal=ordinal,
             change=of,
             actor=WHO.id,
@@ -221,3 +229,56 @@ def test_a_record_that_cannot_be_read_is_an_error_and_not_skipped(store: Store) 
         session.execute(tables.change.update().values(body={"id": "x"}))
     with store.read() as session, pytest.raises(StoreError, match="INC-1"):
         journal.find(session, record.incident, record.step, record.change.id)
+
+
+def pod_ref(name: str) -> ObjectRef:
+    return ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name=name, uid=f"uid-{name}")
+
+
+def stop(store: Store, step: str, *pods: str, sent: bool = True, after: int = 0) -> None:
+    """A workload is stopped as the engine does it: the plan that names what ends by it, then one change."""
+    moment = NOW + timedelta(seconds=after)
+    plan = PlanMade(
+        occurred_at=moment,
+        actor=WHO.id,
+        step=step,
+        action="workload.scale_to_zero",
+        plan_sha256="0" * 64,
+        rationale="",
+        changes=("scaled to 0",),
+        destroys=tuple(pod_ref(name) for name in pods),
+        impact=Impact(pods=len(pods), replacement="nobody", replacement_expected=False),
+        caveats=(),
+    )
+    with store.write() as session:
+        timeline.append(session, "INC-1", plan, moment)
+    if sent:
+        finish(
+            store, intend(store, change("web", kind="Deployment"), step=step, after=after, by=plan.action), Applied()
+        )
+
+
+def taken(store: Store, *, after: int = 10) -> int:
+    with store.read() as session:
+        return journal.pods_taken(session, since_seconds=3600, now=NOW + timedelta(seconds=after))
+
+
+def test_pods_that_a_stopped_workload_took_with_it_count_for_the_breaker(store: Store) -> None:
+    stop(store, "run/1", "web-1", "web-2", "web-3")
+    stop(store, "run/2", "api-1", "api-2", sent=False)
+    assert taken(store) == 3, "a plan that was never sent took nothing away"
+    assert taken(store, after=3700) == 0
+
+
+def test_a_pod_that_is_cut_and_then_ends_with_its_workload_counts_once(store: Store) -> None:
+    cut = change("web-1", kind="Pod")
+    finish(store, intend(store, cut, step="cut/1"), Applied())
+    stop(store, "run/1", "web-1", "web-2")
+    assert taken(store) == 2
+
+
+def test_of_a_step_that_was_planned_anew_the_last_plan_counts(store: Store) -> None:
+    """It waited for an approval: what had run before it did was never ended by us."""
+    stop(store, "run/1", "web-1", "web-2", sent=False)
+    stop(store, "run/1", "web-3", after=5)
+    assert taken(store) == 1

@@ -122,12 +122,15 @@ def watch(
 
     Copies, time stamps and anchors that are missing are tried again, and anchors made as they fall due.
     """
+    from datetime import timedelta
+
     from ringfence import app as wiring
     from ringfence.cli.places import upkeep
     from ringfence.response.resident import Resident
 
     settings = configuration(config, kubeconfig, context)
     with conducting_here(settings) as (connection, conductor):
+        conductor.keep_engine_small(timedelta(days=settings.watch.engine_retention_days))
         conductor.launch()
         note(f"{conductor.executor} runs the engine; Ctrl-C ends it, and what runs stays resumable")
         resident = Resident(

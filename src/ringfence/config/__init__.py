@@ -21,6 +21,7 @@ from ringfence.config.sections import (
     ClusterSection,
     Contact,
     ContainmentSection,
+    EvidenceSection,
     GuardrailsSection,
     IdentitySection,
     NodeHelperSection,
@@ -49,6 +50,7 @@ __all__ = [
     "Contact",
     "ContainmentSection",
     "DisclosureSection",
+    "EvidenceSection",
     "GuardrailsSection",
     "IdentitySection",
     "NodeHelperSection",
@@ -80,6 +82,7 @@ class Config(BaseModel):
     cluster: ClusterSection = ClusterSection()
     store: StoreSection = Field(default_factory=StoreSection)
     vault: VaultSection = Field(default_factory=VaultSection)
+    evidence: EvidenceSection = EvidenceSection()
     signing: SigningSection = Field(default_factory=SigningSection)
     anchor: AnchorSection = AnchorSection()
     disclosure: DisclosureSection = DisclosureSection()

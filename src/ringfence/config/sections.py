@@ -76,6 +76,19 @@ class VaultSection(Section):
     s3: S3Section | None = None
 
 
+class EvidenceSection(Section):
+    """How much evidence is taken at most: an attacker may write as much as they like.
+
+    ``stream_mebibytes`` and ``stream_seconds`` bound each stream: a container's log, what the node helper sends. One
+    that is cut keeps the evidence gate shut, and what had come of it lies beside. ``answer_mebibytes`` bounds what one
+    answer of the API server, or one list with all its pages, may bring into memory.
+    """
+
+    stream_mebibytes: int = Field(default=2048, ge=1, le=1048576)
+    stream_seconds: float = Field(default=900.0, gt=0, le=86400)
+    answer_mebibytes: int = Field(default=256, ge=16, le=4096)
+
+
 class SigningSection(Section):
     """The private key (PEM, ECDSA P-256) that seals; made at the first use when there is none.
 
@@ -282,10 +295,12 @@ class WatchSection(Section):
     the same action, ``put_back_hourly`` times an hour for each incident at most; else they are only told.
     ``poll_seconds``: how often is looked where the API server refuses a watch. ``guard``: an admission policy for each
     open incident refuses to delete, evict or relabel its fenced pods, and says whom to call; that needs rights of its
-    own, which ``ringfence rbac`` then renders.
+    own, which ``ringfence rbac`` then renders. ``engine_retention_days``: for how long after a run has ended the
+    engine's own record of it is kept; nothing needs it then, and the store keeps everything.
     """
 
     guard: bool = False
+    engine_retention_days: int = Field(default=30, ge=1, le=36500)
     retest_seconds: float = Field(default=30.0, ge=1, le=3600)
     put_back: bool = True
     put_back_hourly: int = Field(default=3, ge=0, le=60)

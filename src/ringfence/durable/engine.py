@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import logging
 import math
 import re
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -40,6 +42,7 @@ _BY_STATUS: dict[str, State] = {
     "DELAYED": "running",
     "SUCCESS": "done",
 }
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
 _one_per_process = threading.Lock()
 T = TypeVar("T")
@@ -253,6 +256,32 @@ class DbosEngine:
             self._abandoned = self._active > 0
             if not self._abandoned:
                 self._let_go()
+
+    def prune(self, before: datetime, may_go: Callable[[str], bool], *, most: int = 500) -> int:
+        from dbos import DBOS
+
+        gone: list[str] = []
+        passed = 0
+        with self._asking():
+            while len(gone) < most:
+                page = _apart(
+                    functools.partial(
+                        DBOS.list_workflows,
+                        status=_ENDED,
+                        completed_before=before.isoformat(),
+                        offset=passed,
+                        limit=most,
+                        load_input=False,
+                        load_output=False,
+                    )
+                )
+                passed += len(page)
+                gone += [one.workflow_id for one in page if may_go(one.workflow_id)]
+                if len(page) < most:
+                    break
+            if gone := gone[:most]:
+                _apart(DBOS.delete_workflows, gone)
+        return len(gone)
 
     def adopt(self, executor_ids: Sequence[str]) -> int:
         """Carry on what executors left that died (Postgres; the caller knows who is dead). How many workflows."""

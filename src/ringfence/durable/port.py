@@ -8,6 +8,7 @@ A step runs at least once: what it does outside must bear being done twice, or l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Literal, Protocol
 
 from ringfence.errors import ExitCode, RingfenceError
@@ -117,6 +118,14 @@ class Engine(Protocol):
 
     def state(self, id: str) -> State:  # noqa: A002
         """How far the workflow is. A halted one is ``running``: the next launch carries it on."""
+        ...
+
+    def prune(self, before: datetime, may_go: Callable[[str], bool], *, most: int = 500) -> int:
+        """Remove what is recorded of workflows that ended before a moment, ``most`` at a time; how many were removed.
+
+        ``may_go`` is asked for each by its id. One that has not ended stays, whatever it says.
+        Raises EngineError.
+        """
         ...
 
     def close(self, wait_seconds: float = 5.0) -> None:

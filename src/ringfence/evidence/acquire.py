@@ -59,20 +59,31 @@ LIMITS = StreamLimits()
 class Acquirer:
     """Acquires for one operator under one authority into one incident's blobs. Safe for several threads."""
 
-    def __init__(self, cluster: Cluster, blobs: BlobFolder, *, operator: str, authority: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        blobs: BlobFolder,
+        *,
+        operator: str,
+        authority: str,
+        limits: StreamLimits | None = None,
+    ) -> None:
+        """``limits`` holds for each stream."""
         self.cluster = cluster
         self.blobs = blobs
         self.operator = operator
         self.authority = authority
+        self.limits = limits or LIMITS
 
     def stream(
         self,
         what: What,
         opened: Callable[[], AbstractContextManager[Iterable[bytes]]],
         on_open: Callable[[], None] = lambda: None,
-        limits: StreamLimits = LIMITS,
+        limits: StreamLimits | None = None,
     ) -> tuple[EvidenceItem, ...]:
         """Acquire from a stream; ``on_open`` is called when the first byte can come, or when none will.
+        ``limits``: others than the acquirer's.
 
         One item; two when the stream broke off after its first byte or was cut by ``limits``: then the item is failed,
         and a second one, which is not required, holds what came.
@@ -81,7 +92,7 @@ class Acquirer:
         try:
             with opened() as chunks:
                 on_open()
-                return self._take(what, chunks, started, limits)
+                return self._take(what, chunks, started, limits or self.limits)
         except PlatformError as error:
             return (self._not_collected(what, error, started),)
         finally:

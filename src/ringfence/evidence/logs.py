@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from ringfence.evidence.acquire import LIMITS, Acquirer, StreamLimits, What, name_part
+from ringfence.evidence.acquire import Acquirer, StreamLimits, What, name_part
 from ringfence.model.base import Json
 from ringfence.model.evidence import EvidenceItem
 from ringfence.platform.kubernetes.pods import Container, containers
@@ -25,8 +25,10 @@ _MEDIA = "text/plain; kubelet time stamps"
 class LogCapture:
     """The current logs of a pod, being read since before the cut."""
 
-    def __init__(self, acquirer: Acquirer, pod: Json, pool: ThreadPoolExecutor, limits: StreamLimits = LIMITS) -> None:
-        """``limits`` holds for each stream."""
+    def __init__(
+        self, acquirer: Acquirer, pod: Json, pool: ThreadPoolExecutor, limits: StreamLimits | None = None
+    ) -> None:
+        """``limits`` holds for each stream; None: the acquirer's."""
         self.started_at = datetime.now(UTC)
         self._acquirer = acquirer
         self._limits = limits

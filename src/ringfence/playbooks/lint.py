@@ -8,14 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from ringfence.model.catalogue import Scope
 from ringfence.model.incident import Severity, State
 from ringfence.model.playbook import Phase, Playbook, Reaction, Step
-from ringfence.playbooks import cel
+from ringfence.playbooks import cel, tree
 from ringfence.playbooks.errors import CelError, Mistake, PlaybookError
 
 CUT = "network.quarantine"
@@ -35,30 +35,38 @@ class Gravity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one step: the ``rule`` that found it, what, and what to do."""
+    """One thing about one step: the ``rule`` that found it, what, and what to do.
+
+    ``line`` is where the step begins, counted from 1; 0 when the file was not given.
+    """
 
     severity: Gravity
     rule: str
     step: str
     what: str
     next_step: str
+    line: int = 0
 
 
 Rule = Callable[[Playbook], Iterator[Finding]]
 
 
-def lint(playbook: Playbook) -> tuple[Finding, ...]:
-    """Every finding, in the order of the steps."""
+def lint(playbook: Playbook, content: bytes = b"") -> tuple[Finding, ...]:
+    """Every finding, in the order of the steps. ``content`` is the file that the playbook was loaded from."""
     order = {step.id: place for place, step in enumerate(playbook.steps)}
     found = itertools.chain.from_iterable(rule(playbook) for rule in _RULES)
-    return tuple(sorted(found, key=lambda finding: order[finding.step]))
+    findings = tuple(sorted(found, key=lambda finding: order[finding.step]))
+    if not findings or not content:
+        return findings
+    file = tree.read(content)
+    return tuple(replace(one, line=file.line_of(("spec", "steps", order[one.step]))) for one in findings)
 
 
-def require_clean(playbook: Playbook, source: str) -> None:
-    """Raise PlaybookError when the linter has an error."""
+def require_clean(playbook: Playbook, content: bytes, source: str) -> None:
+    """Raise PlaybookError when the linter has an error. ``content`` is the file, which ``source`` names."""
     errors = [
-        Mistake(0, f"step {finding.step}: {finding.what}", finding.next_step)
-        for finding in lint(playbook)
+        Mistake(finding.line, f"step {finding.step}: {finding.what}", finding.next_step)
+        for finding in lint(playbook, content)
         if finding.severity is Gravity.ERROR
     ]
     if errors:

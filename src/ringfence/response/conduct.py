@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from ringfence.durable.port import Engine, EngineBusy, EngineError
 from ringfence.errors import RingfenceError, StoreError, TargetError
@@ -31,6 +32,7 @@ _POLL_SECONDS = 0.25
 _TRY_ENGINE_SECONDS = 0.5
 _BEAT_SECONDS = 5.0
 _DEAD_SECONDS = 20.0
+_PRUNE_SECONDS = 3600.0
 CARRY_ON = "carry-on"
 _COLLECT_AFTER = (50_000, 20, 100)
 """How many new objects the garbage collector waits for. By default it looks so often that it takes a tenth of a run."""
@@ -62,6 +64,7 @@ class Conductor:
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
         self._beginning = threading.Lock()
+        self._engine_kept: timedelta | None = None
         self._performer = Performer(context, self.live, self.executor)
         interpreter = Interpreter(self._performer)
         engine.register(RESPOND, interpreter.respond)
@@ -171,6 +174,20 @@ class Conductor:
             with contextlib.suppress(RingfenceError), self.context.store.write() as session:
                 commands.gone(session, self.executor)
 
+    def keep_engine_small(self, kept: timedelta) -> None:
+        """From now on: forget in the engine what belongs to runs that ended so long ago. The store keeps all of it."""
+        self._engine_kept = kept
+
+    def prune(self, kept: timedelta) -> int:
+        """Remove a batch of workflows whose runs ended that long ago; how many. Raises EngineError, StoreError.
+
+        A run that is not over needs every segment of its own, and one that this store does not know is not ours.
+        """
+        before = now() - kept
+        with self.context.store.read() as session:
+            over = runs.ended_before(session, before)
+        return self._engine.prune(before, lambda workflow: _run_id(workflow) in over)
+
     def drain(self) -> None:
         """Before letting go: what others asked for meanwhile is carried to its end first.
 
@@ -226,7 +243,7 @@ class Conductor:
 
     def _tick(self) -> None:
         """Four times a second: commands of other processes; now and then: what ran out, and the heartbeat."""
-        next_beat = 0.0
+        next_beat = next_prune = 0.0
         said = ""
         while not self._stop.wait(_POLL_SECONDS):
             try:
@@ -235,6 +252,10 @@ class Conductor:
                 if time.monotonic() >= next_beat:
                     self._beat()
                     next_beat = time.monotonic() + _BEAT_SECONDS
+                if self._engine_kept is not None and time.monotonic() >= next_prune:
+                    next_prune = time.monotonic() + _PRUNE_SECONDS
+                    if self.prune(self._engine_kept):
+                        next_prune = 0.0
                 said = ""
             except RingfenceError as error:
                 if str(error) != said:
@@ -290,6 +311,11 @@ class Conductor:
     def _run(self, run_id: str) -> Run:
         with self.context.store.read() as session:
             return runs.get(session, run_id)
+
+
+def _run_id(workflow: str) -> str:
+    """The run of a workflow, or of its child: ``INC-7/run/2`` of ``INC-7/run/2/1`` and of ``INC-7/run/2/1/cut``."""
+    return "/".join(workflow.split("/")[:3])
 
 
 @contextlib.contextmanager

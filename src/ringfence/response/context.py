@@ -59,6 +59,9 @@ class Policy:
     """Where copies of sealed bundles go; empty: nowhere."""
     node_helper: NodeHelperOptions | None = None
     real_requests: bool = True
+    stream_bytes: int = 2 << 30
+    stream_seconds: float = 900.0
+    """Of one stream of evidence, at most; what is cut is said, and keeps the evidence gate shut."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,14 @@ class Context:
         return self.principal.id
 
     def acquirer(self, incident: Incident) -> Acquirer:
-        from ringfence.evidence.acquire import Acquirer
+        from ringfence.evidence.acquire import Acquirer, StreamLimits
 
         return Acquirer(
-            self.cluster, self.vault.blobs(incident.id), operator=self.actor, authority=f"incident {incident.id}"
+            self.cluster,
+            self.vault.blobs(incident.id),
+            operator=self.actor,
+            authority=f"incident {incident.id}",
+            limits=StreamLimits(self.policy.stream_bytes, self.policy.stream_seconds),
         )
 
 

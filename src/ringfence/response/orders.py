@@ -60,7 +60,7 @@ def place(context: Context, order: Order) -> Ordered:
     Raises PlaybookError, Guarded (a protected target; nothing was written), TargetError, StoreError.
     """
     playbook = load(order.playbook, order.source)
-    require_clean(playbook, order.source)
+    require_clean(playbook, order.playbook, order.source)
     _check_targets(playbook, order)
     for one in order.found:
         refusal = guard.protected(one.obj, context.policy)
@@ -96,7 +96,7 @@ def place(context: Context, order: Order) -> Ordered:
 def follow_up(context: Context, incident: Incident, playbook: bytes, source: str, how: RunOrder) -> Run:
     """A further run about the incident's own targets. Raises TargetError, PlaybookError, StoreError."""
     parsed = load(playbook, source)
-    require_clean(parsed, source)
+    require_clean(parsed, playbook, source)
     if not any(step.phase.value in how.phases for step in parsed.steps):
         raise TargetError(
             f"the playbook {parsed.name} has no step of the phases {', '.join(how.phases)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -11,9 +12,9 @@ from ringfence.errors import StoreError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Applied, Outcome
 from ringfence.model.plan import Change
-from ringfence.model.timeline import ChangeIntended, ChangeResult
+from ringfence.model.timeline import ChangeIntended, ChangeResult, PlanMade
 from ringfence.store import tables
-from ringfence.store.timeline import append
+from ringfence.store.timeline import append, parse
 
 # Built once: every step of every target asks for these.
 _OF_STEP = (
@@ -162,25 +163,49 @@ def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tu
     )
 
 
+_PLAN_MADE = PlanMade.model_fields["type"].default
 _TAKING = ("network.quarantine", "pod.delete")
-"""Actions that take a pod away from its customers one by one."""
+"""Actions that take a pod away from its customers one by one: their changes name it. Others end pods by a change to a
+workload: the plan of that step names them."""
 
 
 def pods_taken(session: Session, *, since_seconds: int, now: datetime) -> int:
-    """How many pods were cut, or ended, in the last ``since_seconds``, over all incidents: what the breaker counts."""
+    """How many pods were cut, or ended, in the last ``since_seconds``, over all incidents: what the breaker counts.
+
+    Those that a stopped or restarted workload took with it count like those that were deleted by name; each once.
+    """
+    table = tables.change
     rows = session.execute(
-        sa.select(tables.change.c.body).where(
-            tables.change.c.intended_at >= now - timedelta(seconds=since_seconds),
-            tables.change.c.outcome.is_not(None),
-            tables.change.c.action.in_(_TAKING),
+        sa.select(table.c.incident, table.c.step, table.c.action, table.c.body).where(
+            table.c.intended_at >= now - timedelta(seconds=since_seconds), table.c.outcome.is_not(None)
         )
     )
-    pods = {
-        body["ref"]["uid"]
-        for (body,) in rows
-        if body["ref"]["kind"] == "Pod" and body["verb"] in ("patch", "delete") and body["ref"]["uid"]
-    }
+    pods: set[str] = set()
+    steps: dict[str, set[str]] = {}
+    for incident, step, action, body in rows:
+        if action not in _TAKING:
+            steps.setdefault(incident, set()).add(step)
+        elif body["ref"]["kind"] == "Pod" and body["verb"] in ("patch", "delete") and body["ref"]["uid"]:
+            pods.add(body["ref"]["uid"])
+    for incident, sent in steps.items():
+        pods |= _ended_by(session, incident, sent)
     return len(pods)
+
+
+def _ended_by(session: Session, incident: str, sent: Collection[str]) -> set[str]:
+    """The uids of the pods that end by the last plans of these steps."""
+    rows = session.execute(
+        sa.select(tables.event.c.body)
+        .where(
+            tables.event.c.incident == incident,
+            tables.event.c.type == _PLAN_MADE,
+            tables.event.c.body.is_not(None),
+        )
+        .order_by(tables.event.c.seq)
+    )
+    events = (parse(body)[1] for (body,) in rows)
+    plans = {event.step: event for event in events if isinstance(event, PlanMade) and event.step in sent}
+    return {ref.uid for plan in plans.values() for ref in plan.destroys if ref.kind == "Pod" and ref.uid}
 
 
 def _key(incident: str, step: str, change_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -113,6 +113,14 @@ def unfinished(session: Session) -> tuple[Run, ...]:
     return tuple(_run(row) for row in rows)
 
 
+def ended_before(session: Session, moment: datetime) -> frozenset[str]:
+    """The ids of the runs that were over by then."""
+    table = tables.run
+    over = [state.value for state in RunState if state.ended]
+    rows = session.execute(sa.select(table.c.id).where(table.c.state.in_(over), table.c.ended_at < moment))
+    return frozenset(rows.scalars())
+
+
 def playbook_bytes(session: Session, run_id: str) -> bytes:
     """The frozen playbook. Raises StoreError when it is not the one that was hashed."""
     row = session.execute(_PLAYBOOK, {"which": run_id}).one()
