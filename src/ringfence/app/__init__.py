@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringfence.app.paging import rota as rota
 from ringfence.config import Config
 from ringfence.errors import ConfigError, TargetError, VaultError
 from ringfence.model.incident import Incident
@@ -22,7 +23,6 @@ from ringfence.store.database import Store, open_store, sqlite_file
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
     from ringfence.actions.canary import Options as CanaryOptions
     from ringfence.actions.node_helper import Options as NodeHelperOptions
-    from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.copies import Copier
     from ringfence.evidence.sealing import Sealer
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # the commands that only look are there at once: what acts an
     from ringfence.evidence.vault import Vault
     from ringfence.model.evidence import Seal
     from ringfence.platform.kubernetes.client import Cluster
-    from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
     from ringfence.response.watching.watcher import Options
     from ringfence.seal.signing import SigningKey
@@ -182,47 +181,6 @@ def watching(config: Config) -> Options:
         guard=section.guard,
         call=tuple(f"{contact.role}: {contact.name}, {contact.reach}" for contact in config.contacts),
     )
-
-
-def rota(config: Config) -> Rota:
-    """Who is paged. Reads no secret yet."""
-    from datetime import timedelta
-
-    from ringfence.model.page import PageKind
-    from ringfence.response.paging import Receiver, Rota
-
-    roles = tuple(contact.role for contact in config.contacts)
-    kinds = frozenset(kind.value for kind in PageKind)
-    return Rota(
-        receivers=tuple(
-            Receiver(
-                name=one.name,
-                url=functools.partial(_secret_url, one),
-                roles=frozenset(word for word in one.wanted if word in roles),
-                kinds=frozenset(PageKind(word) for word in one.wanted if word in kinds and word not in roles),
-                min_severity=one.min_severity,
-            )
-            for one in config.notify.to
-        ),
-        contacts=roles,
-        escalate_after=timedelta(minutes=config.notify.escalate_minutes),
-    )
-
-
-def _secret_url(receiver: ConfiguredReceiver) -> str:
-    """The Apprise URL, read anew each time: a rotated secret is taken up. Raises ConfigError without showing it."""
-    if receiver.url is not None:
-        return receiver.url.get_secret_value().strip()
-    assert receiver.url_file is not None
-    try:
-        return receiver.url_file.expanduser().read_text().strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the URL of the receiver {receiver.name} cannot be read",
-            location=f"notify.to {receiver.name}",
-            why=error.strerror or "" if isinstance(error, OSError) else "it is no text",
-            next_step=f"check {receiver.url_file}",
-        ) from error
 
 
 def reach(config: Config) -> Cluster:
