@@ -116,8 +116,11 @@ class Range:
 
 
 @pytest.fixture(scope="module")
-def ground(argocd: Lab, office: Office, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
-    lab = argocd  # one of the actions is about Argo CD's objects
+def ground(
+    argocd: Lab, keda: Lab, office: Office, _migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Range]:
+    assert argocd == keda  # two of the actions are about Argo CD's and KEDA's objects
+    lab = argocd
     folder = tmp_path_factory.mktemp("faults")
     store = open_store(f"sqlite:///{shutil.copy(_migrated, folder / 'faults.db')}")
 
