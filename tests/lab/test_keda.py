@@ -61,7 +61,7 @@ def test_what_keda_scales_stays_stopped_and_scales_as_before_when_it_is_let_go(
     scaled.wait_pods(2, app="cart")
     ringfence = Ringfence(scaled.lab, tmp_path, responders[0].kubeconfig)
     view = ringfence.json(
-        *("respond", "stop-workload", "deployment/cart", "-n", scaled.name, "--accept-outage", "--reason", "drill")
+        *("respond", "stop-workload", "deployment/cart", "-n", scaled.name, "--accept-outage"), code=9
     )
     incident = view["incident"]["id"]
     assert [one["kind"] for one in steps_on(view, "hold").values()] == ["applied"]
@@ -69,7 +69,7 @@ def test_what_keda_scales_stays_stopped_and_scales_as_before_when_it_is_let_go(
     assert (proof["level"], "KEDA's own report" in proof["by"]) == ("observed", True)
     assert marks(scaled) == {"team": "cart", PAUSED: "true"}
 
-    ringfence.json("approve", f"{incident}/approval/1", "--reason", "agreed")
+    ringfence.json("approve", incident, "--reason", "agreed")
     stays(scaled, 0)
     row = ringfence.rows(incident)["keda.scaling"]
     assert (row["state"], row["level"]) == ("dead", "observed"), row["why"]
@@ -96,7 +96,5 @@ def test_where_there_is_no_scaler_the_step_has_nothing_to_do(
     space.workload("cart", 1)
     space.wait_pods(1, app="cart")
     ringfence = Ringfence(space.lab, tmp_path, responders[0].kubeconfig)
-    view = ringfence.json(
-        *("respond", "stop-workload", "deployment/cart", "-n", space.name, "--accept-outage", "--reason", "drill")
-    )
+    view = ringfence.json(*("respond", "stop-workload", "deployment/cart", "-n", space.name, "--accept-outage"), code=9)
     assert [one["kind"] for one in steps_on(view, "hold").values()] == ["already"]
