@@ -480,8 +480,8 @@ def _meddling(case: Case, change: Change, what: str) -> Callable[[], object]:
         back = {**live, **said, "metadata": {**live["metadata"]}}
         for member in ("labels", "annotations"):
             back["metadata"][member] = before["metadata"].get(member)
-        # A custom resource is replaced only by who names its version; no controller looks at this one.
-        if not ref.api_version.startswith("argoproj.io/"):
+        # A custom resource is replaced only by who names its version; no controller looks at these.
+        if not ref.api_version.startswith(("argoproj.io/", "keda.sh/")):
             del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile
         path = resource_of(ref).path(ref.namespace, ref.name)
         case.ground.kube.request("PUT", path, back)
