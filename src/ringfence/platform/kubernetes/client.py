@@ -341,7 +341,9 @@ class Cluster:
         content_type: str = "",
         audit_id: str = "",
         accept: str = "application/json",
+        seconds: float | None = None,
     ) -> httpx2.Response:
+        """One try. ``seconds``: how long a read may take, where that is not what the cluster's other requests may."""
         failures.refuse_unaskable(path, verb=verb, target=target)
         headers = {"Accept": accept}
         if content_type:
@@ -349,9 +351,14 @@ class Cluster:
         if audit_id:
             headers["Audit-ID"] = audit_id
         try:
-            with deadline.within(self._http.timeout.read):
+            with deadline.within(seconds or self._http.timeout.read):
                 answer = self._http.request(
-                    method, path, params=dict(query) if query else None, content=content, headers=headers
+                    method,
+                    path,
+                    params=dict(query) if query else None,
+                    content=content,
+                    headers=headers,
+                    timeout=seconds or httpx2.USE_CLIENT_DEFAULT,
                 )
         except httpx2.HTTPError as error:
             raise self._unanswered(error, verb=verb, target=target, audit_id=audit_id) from error

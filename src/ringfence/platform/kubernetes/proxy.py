@@ -8,15 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ringfence.errors import Denied, NotSent, PlatformError
+from ringfence.errors import Denied, NotSent, PlatformError, Unanswered
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import containers
 from ringfence.platform.kubernetes.resources import POD
 
+_SECONDS = 3.0
 _SUCCESS = range(200, 400)
 _UNREACHED = "error trying to reach service"
-"""The API server's own words (k8s.io/apimachinery, ``util/proxy``) when a NetworkPolicy, for example, keeps it away."""
+"""The API server's own words (k8s.io/apimachinery, ``util/proxy``) when nothing listens, or nothing lets it pass."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Way:
 @dataclass(frozen=True)
 class Said:
     """``status`` is the HTTP status; 0 when there was no answer, and ``why`` says so. ``tried`` is False when the
-    request is not allowed, or the API server cannot reach the pod: nothing is known of the pod then."""
+    request is not allowed, or policies keep the API server away: nothing is known of the pod then."""
 
     way: Way
     status: int
@@ -66,19 +67,23 @@ def way_of(pod: Json, path: str = "") -> Way | None:
     return Way(port, path) if port and path else None
 
 
-def ask(cluster: Cluster, pod: Json, way: Way) -> Said:
-    """Send one GET. Raises nothing of the platform: whatever comes back is an answer."""
+def ask(cluster: Cluster, pod: Json, way: Way, *, shielded: bool = False) -> Said:
+    """Send one GET, for three seconds. Raises nothing of the platform: whatever comes back is an answer.
+
+    ``shielded``: NetworkPolicies isolate the pod, so that silence may be theirs and not the pod's.
+    """
     meta = pod["metadata"]
     name = f"{'https:' if way.https else ''}{meta['name']}:{way.port}"
-    path = quote(way.path, safe="/?&=%:+,;@-._~")
+    path = POD.path(meta["namespace"], name, f"proxy{quote(way.path, safe='/?&=%:+,;@-._~')}")
     try:
-        cluster.get_bytes(POD, meta["namespace"], name, subresource=f"proxy{path}")
+        cluster._send_once("GET", path, verb="get", target=f"pods/proxy {meta['name']}", seconds=_SECONDS)
     except Denied as error:
         return Said(way, 0, str(error), tried=False)
     except NotSent as error:
         return Said(way, 0, str(error), tried=False)
     except PlatformError as error:
-        if _UNREACHED in str(error):
-            return Said(way, 0, str(error), tried=False)
+        silent = isinstance(error, Unanswered) and not error.status
+        if shielded and (silent or _UNREACHED in str(error)):
+            return Said(way, 0, "NetworkPolicies isolate the pod, and the API server did not get through", tried=False)
         return Said(way, int(error.status or 0), str(error))
     return Said(way, 200)

@@ -49,11 +49,11 @@ def check(scene: Scene) -> Answer:
     return finished(scene, scene.step.action, outcome, proof)
 
 
-def look_at_all(scene: Scene, found: Scope, *, delivered: bool = True) -> tuple[Looked, ...]:
+def look_at_all(scene: Scene, found: Scope, *, delivered: bool = True, requests: bool = True) -> tuple[Looked, ...]:
     """One look at each restored workload; before Argo CD has ``delivered``, not at those that still wait for it."""
     accepted = gates.acceptance_of(scene.context, scene.incident.id) is not None
     return tuple(
-        look(scene.context, one, found, accepted=accepted, probe=scene.run.order.probe)
+        look(scene.context, one, found, accepted=accepted, probe=scene.run.order.probe, requests=requests)
         for one in found.restored
         if delivered or accepted or not gates.is_promised(scene, one, found)
     )

@@ -9,7 +9,9 @@ from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes import policy_reports
 from ringfence.platform.kubernetes.pods import containers, digests, image_names, is_ready, node_access
+from ringfence.platform.kubernetes.policies import Direction, evaluate
 from ringfence.platform.kubernetes.proxy import Said, ask, way_of
+from ringfence.platform.kubernetes.resources import NETWORK_POLICY
 from ringfence.platform.kubernetes.selectors import printable
 from ringfence.response.context import Context
 from ringfence.response.recovery.scope import Restored, Scope
@@ -50,8 +52,13 @@ def bad_digests(found: Scope, *, accepted: bool) -> frozenset[str]:
     return frozenset() if accepted else frozenset(one for _, pod in found.suspects for one in digests(pod))
 
 
-def look(context: Context, one: Restored, found: Scope, *, accepted: bool, probe: str = "") -> Looked:
-    """One workload with its pods. Raises nothing of the platform: what cannot be read is in ``unseen``."""
+def look(
+    context: Context, one: Restored, found: Scope, *, accepted: bool, probe: str = "", requests: bool = True
+) -> Looked:
+    """One workload with its pods. Raises nothing of the platform: what cannot be read is in ``unseen``.
+
+    ``requests``: real ones are sent, once as many pods are ready as are asked for.
+    """
     unseen = []
     reports: tuple[Json, ...] = ()
     try:
@@ -63,12 +70,15 @@ def look(context: Context, one: Restored, found: Scope, *, accepted: bool, probe
     signs += [Sign(one.ref, f"breaks a policy: {words}", False) for words in against]
     said = []
     ready = [pod for pod in one.pods if is_ready(pod)]
-    for pod in ready[:_ASKED] if context.policy.real_requests else ():
+    up = len(ready) >= (_wanted(one.obj) or 1)
+    for pod in ready[:_ASKED] if requests and up and context.policy.real_requests else ():
         way = way_of(pod, probe)
         if way is None:
             unseen.append(f"{printable(pod['metadata']['name'])}: no HTTP path is known for a real request (--probe)")
             continue
-        said.append(ask(context.cluster, pod, way))
+        said.append(ask(context.cluster, pod, way, shielded=_is_shielded(context, pod)))
+        if not said[-1].tried:
+            break  # the next one is in the same place
     unseen += [f"a real request was not possible: {one.why}" for one in said if not one.tried]
     if ready and not context.policy.real_requests:
         unseen.append("real requests are switched off (recovery.real_requests)")
@@ -80,6 +90,15 @@ def look(context: Context, one: Restored, found: Scope, *, accepted: bool, probe
         said=tuple(one for one in said if one.tried),
         unseen=tuple(dict.fromkeys(unseen)),
     )
+
+
+def _is_shielded(context: Context, pod: Json) -> bool:
+    """Whether a NetworkPolicy isolates the pod from new connections; also when that cannot be read."""
+    try:
+        policies = context.cluster.list(NETWORK_POLICY, pod["metadata"]["namespace"])
+        return evaluate(pod, policies).isolated(Direction.INGRESS)
+    except PlatformError:
+        return True
 
 
 def signs_of(context: Context, pod: Json, found: Scope, *, accepted: bool) -> tuple[Sign, ...]:

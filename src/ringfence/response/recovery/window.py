@@ -214,7 +214,7 @@ def _await(scene: Scene, run: Run) -> Run:
 
 
 def _over(scene: Scene, opened: WatchOpened, found: Scope) -> Answer:
-    down = [one for one in look_at_all(scene, found) if not one.is_up]
+    down = [one for one in look_at_all(scene, found, requests=False) if not one.is_up]
     if down:
         words = "; ".join(f"{one.ref}: {one.ready} of {one.wanted} pods are ready" for one in down)
         problem = Problem(code="not-up", what="what was restored does not serve at the end of the window", why=words)
