@@ -175,7 +175,7 @@ def respond(lab: Lab, kube: Kube, place: Place, repository: Any) -> Seen:
     print(f"\nthe fix is in Git, commit {seen.commit[:12]}; somebody has read it, and says so:")
     ringfence(place, "recover", "INC-1", "--revision", seen.commit, "--watch", WINDOW)
     look("recover")
-    seen.hole_open = any(exploit.send(lab, bank.gateway_url(lab), "6*7") is not None for _ in range(8))
+    seen.hole_open = any(exploit.send(lab, bank.gateway_url(lab), "6*7") == ("42", "") for _ in range(8))
     return seen
 
 

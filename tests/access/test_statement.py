@@ -14,6 +14,7 @@ import pytest
 from ringfence.access import facts as gathering
 from ringfence.access.facts import Facts
 from ringfence.access.gitops import DeliveredObject, Deliveries, Kept
+from ringfence.access.scaling import Scaler, Scaling
 from ringfence.access.statement import rows
 from ringfence.errors import PlatformError
 from ringfence.model.access import AccessPath, PathState, Verdict, verdict
@@ -30,6 +31,7 @@ from tests.small_bank import POLICIES, pod_body
 Json = dict[str, Any]
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 ALIVE, UNSEEN, DEAD = PathState.ALIVE, PathState.UNSEEN, PathState.DEAD
+SCALING = "keda.scaling"
 NO_SIBLINGS = Siblings((), (), "all namespaces")
 CUT = Isolation(ingress_isolated=True, egress_isolated=True)
 
@@ -471,6 +473,27 @@ def test_what_no_response_changed_is_no_way_back_in() -> None:
 def test_without_argo_cd_there_is_no_row_and_applications_that_are_not_shown_are_unseen() -> None:
     assert "gitops.reversal" not in states(facts())
     found = row(facts(deliveries=Deliveries(unread="forbidden")), "gitops.reversal")
+    assert (found.state, "forbidden" in found.why) == (UNSEEN, True)
+
+
+@pytest.mark.parametrize(
+    ("still", "reported", "state", "words"),
+    [
+        (False, True, ALIVE, "Deployment cards will be scaled up again by KEDA's ScaledObject cards"),
+        (True, False, UNSEEN, "KEDA has not reported that it did"),
+        (True, True, DEAD, "KEDA reports ScaledObject cards"),
+    ],
+)
+def test_what_was_stopped_and_keda_scales_has_a_row(still: bool, reported: bool, state: PathState, words: str) -> None:
+    found = row(facts(scaling=Scaling("Deployment cards", (Scaler("ScaledObject cards", still, reported),))), SCALING)
+    assert (found.state, words in found.why) == (state, True)
+
+
+def test_one_scaler_that_is_not_paused_keeps_the_row_alive_and_none_makes_no_row() -> None:
+    both = (Scaler("ScaledObject a", True, True), Scaler("ScaledObject b", False, False))
+    assert row(facts(scaling=Scaling("Deployment cards", both)), SCALING).state is ALIVE
+    assert SCALING not in states(facts()) | states(facts(scaling=Scaling("Deployment cards")))
+    found = row(facts(scaling=Scaling("Deployment cards", unread="forbidden")), SCALING)
     assert (found.state, "forbidden" in found.why) == (UNSEEN, True)
 
 

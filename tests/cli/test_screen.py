@@ -124,6 +124,33 @@ def test_a_cut_that_was_not_made_is_never_shown_as_one(capsys: pytest.CaptureFix
     assert "new traffic cut" not in text
 
 
+FENCED = {"network.egress": PathState.UNSEEN, "network.ingress": PathState.UNSEEN}
+NODE_ON, CUT_IDENTITY = "ringfence node INC-1 on --reason …", "ringfence cut-identity INC-1"
+
+
+@pytest.mark.parametrize(
+    ("states", "offered"),
+    [
+        ({"network.established": PathState.ALIVE, "identity.kubernetes": PathState.ALIVE}, [NODE_ON, CUT_IDENTITY]),
+        ({"network.established": PathState.UNSEEN, "identity.kubernetes": PathState.DEAD}, [NODE_ON]),
+        ({"network.established": PathState.DEAD, "identity.kubernetes": PathState.ALIVE}, [CUT_IDENTITY]),
+        # A token of a pod that is gone is not shown dead, but nothing is left to cut.
+        ({"network.established": PathState.DEAD, "identity.kubernetes": PathState.UNSEEN}, []),
+        ({"network.established": PathState.ACCEPTED, "identity.kubernetes": PathState.ACCEPTED}, []),
+        # The fence comes first.
+        ({"network.egress": PathState.ALIVE, "network.established": PathState.ALIVE}, []),
+    ],
+)
+def test_what_lives_on_behind_the_fence_is_offered_its_end(
+    capsys: pytest.CaptureFixture[str], states: dict[str, PathState], offered: list[str]
+) -> None:
+    rows = tuple(row(path, state) for path, state in {**FENCED, **states}.items())
+    said = shown(capsys, view(rows))
+    (line,) = [one for one in said.splitlines() if one.startswith("NEXT")]
+    commands = line.removeprefix("NEXT").strip().split(" · ")
+    assert commands == ["ringfence status INC-1", *offered, "ringfence eradicate INC-1", "ringfence release INC-1"]
+
+
 def test_a_refused_eradication_does_not_read_as_an_open_network(capsys: pytest.CaptureFixture[str]) -> None:
     rows = (row("network.egress", PathState.UNSEEN), row("network.ingress", PathState.UNSEEN))
     refused = Refused(reason="the seal is old", next_step="ringfence evidence collect INC-1")

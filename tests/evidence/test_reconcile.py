@@ -39,6 +39,7 @@ US = "system:serviceaccount:soc:ringfence"
 EVE = "system:serviceaccount:bank:cards"
 ACTOR = f"kubernetes:c1/{US}"
 TOKEN_ID = str(uuid.UUID(int=77))
+OTHER_TOKEN = str(uuid.UUID(int=78))
 PROBLEM = Problem(code="denied", what="no")
 
 
@@ -179,22 +180,26 @@ class World:
             group = "networking.k8s.io" if resource == "networkpolicies" else ""
             self.log.append(line(seconds + 0.2, audit_id, verb.value, resource, to.name, code, group=group))
 
-    def canary(self, seconds: float) -> None:
-        for offset, result in ((0.0, "intended"), (0.5, "accepted")):
+    def canary(
+        self, seconds: float, path: str = "identity.kubernetes", token: str = TOKEN_ID, then: str = "accepted"
+    ) -> None:
+        """``then`` is the result. Only a canary of the row itself has it under the token's own Audit-ID."""
+        for offset, result in ((0.0, "intended"), (0.5, then)):
+            own = result in ("intended", "not-possible") or path == "identity.kubernetes"
             self.events.append(
                 CanaryTried.model_validate(
                     {
                         "occurred_at": at(seconds + offset),
                         "actor": ACTOR,
-                        "path": "identity.kubernetes",
+                        "path": path,
                         "canary": "token",
                         "result": result,
-                        "audit_id": TOKEN_ID,
+                        "audit_id": token if own else str(uuid.uuid4()),
                         "target_uid": "u1",
                     }
                 )
             )
-        self.log.append(line(seconds + 0.2, TOKEN_ID, "create", "serviceaccounts", "cards", 201, subresource="token"))
+        self.log.append(line(seconds + 0.2, token, "create", "serviceaccounts", "cards", 201, subresource="token"))
 
     # --- forging -------------------------------------------------------------------
     def audit_id(self, name: str) -> str:
@@ -460,6 +465,11 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
         [(Kind.MISSING, "canary of Pod bank/cards-1: create serviceaccounts/token in bank", "the log covers")],
     ),
     (
+        "a token that tried a write, and is no more in the log",
+        lambda w: (w.canary(3, "identity.kubernetes.write", OTHER_TOKEN), _strike(w, OTHER_TOKEN)),
+        [(Kind.MISSING, "canary of Pod bank/cards-1: create serviceaccounts/token in bank", "the log covers")],
+    ),
+    (
         "a canary that is no more on the timeline",
         lambda w: setattr(w, "events", [e for e in w.events if not isinstance(e, CanaryTried)]),
         [(Kind.UNCLAIMED, "create serviceaccounts/cards/token", "answered with 201")],
@@ -527,6 +537,10 @@ FORGERIES: list[tuple[str, Callable[[World], object], list[tuple[Kind, str, str]
 
 def _is(event: Event, kind: type[Any], change: str) -> bool:
     return isinstance(event, kind) and getattr(event, "change", "") == change
+
+
+def _strike(world: World, audit_id: str) -> None:
+    world.log = [one for one in world.log if one["auditID"] != audit_id]
 
 
 def _invent(world: World, *, under: str) -> None:
@@ -622,6 +636,12 @@ HARMLESS: list[tuple[str, Callable[[World], object]]] = [
         lambda w: w.log.append(line(2.9, "x", "delete", "pods", "cards-1", requestURI="/x?dryRun=All")),
     ),
     ("an approver's own call", lambda w: _approve(w)),
+    ("a token that tried a write", lambda w: w.canary(5, "identity.kubernetes.write", OTHER_TOKEN)),
+    ("a token that tried a read", lambda w: w.canary(5, "identity.kubernetes.read", OTHER_TOKEN)),
+    (
+        "a token that found nothing to try",
+        lambda w: w.canary(5, "identity.kubernetes.write", OTHER_TOKEN, "not-possible"),
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ from lab import layout
 from lab.layout import Lab
 from tests.lab.admission import bound_namespace, kyverno
 from tests.lab.gitops import argocd
+from tests.lab.keda import keda
 from tests.lab.program import canary_responder, office, responders
 from tests.lab.space import space
 
@@ -21,6 +22,7 @@ __all__ = [
     "argocd",
     "bound_namespace",
     "canary_responder",
+    "keda",
     "kyverno",
     "office",
     "responders",

@@ -116,8 +116,11 @@ class Range:
 
 
 @pytest.fixture(scope="module")
-def ground(argocd: Lab, office: Office, _migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
-    lab = argocd  # one of the actions is about Argo CD's objects
+def ground(
+    argocd: Lab, keda: Lab, office: Office, _migrated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Range]:
+    assert argocd == keda  # two of the actions are about Argo CD's and KEDA's objects
+    lab = argocd
     folder = tmp_path_factory.mktemp("faults")
     store = open_store(f"sqlite:///{shutil.copy(_migrated, folder / 'faults.db')}")
 
@@ -477,8 +480,8 @@ def _meddling(case: Case, change: Change, what: str) -> Callable[[], object]:
         back = {**live, **said, "metadata": {**live["metadata"]}}
         for member in ("labels", "annotations"):
             back["metadata"][member] = before["metadata"].get(member)
-        # A custom resource is replaced only by who names its version; no controller looks at this one.
-        if not ref.api_version.startswith("argoproj.io/"):
+        # A custom resource is replaced only by who names its version; no controller looks at these.
+        if not ref.api_version.startswith(("argoproj.io/", "keda.sh/")):
             del back["metadata"]["resourceVersion"]  # whatever a controller has written meanwhile
         path = resource_of(ref).path(ref.namespace, ref.name)
         case.ground.kube.request("PUT", path, back)

@@ -11,13 +11,14 @@ from ringfence.model.incident import Determination, Incident, OcsfStatus, Severi
 from ringfence.model.outcome import Applied, Refused
 from ringfence.model.proof import Level, Proof
 from ringfence.model.run import Ceiling, RunOrder
-from ringfence.model.timeline import GlassBroken, HandedOver, StepFinished
+from ringfence.model.timeline import GlassBroken, HandedOver, NodeHelperSwitched, StepFinished
 from ringfence.response import handover, record
 from ringfence.response.context import Context, now
 from ringfence.response.handover import Handover
 from ringfence.response.record import Declaration, Verdicts
 from ringfence.response.statement import retest
 from ringfence.store import approvals, commands, incidents, runs, timeline
+from tests.response.steps_of import contained
 
 ALICE = "kubernetes:cluster-1/alice"
 
@@ -133,6 +134,20 @@ def test_the_next_commands_fit_the_state(
         incidents.move(session, incident, state, actor=ALICE, now=now())
         incidents.determine(session, incident, determination, reason="x", actor=ALICE, now=now())
     assert command in gathered(context, incident).next_commands
+
+
+def test_what_shuts_the_ways_that_live_on_is_offered_until_it_was_done(context: Context) -> None:
+    contained(context)
+    with context.store.read() as session:
+        incident = incidents.get(session, "INC-1")
+    node, identity = "ringfence node INC-1 on --reason …", "ringfence cut-identity INC-1"
+    commands = gathered(context, incident).next_commands
+    assert commands.index(node) < commands.index(identity) < commands.index("ringfence eradicate INC-1")
+    switched = NodeHelperSwitched(occurred_at=now(), actor=ALICE, on=True, reason="x")
+    with context.store.write() as session:
+        timeline.append(session, "INC-1", switched, now())
+    commands = gathered(context, incident).next_commands
+    assert ("ringfence node INC-1 cut" in commands, node in commands) == (True, False)
 
 
 def test_the_event_keeps_what_was_open(context: Context, incident: Incident) -> None:

@@ -15,7 +15,13 @@ from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, 
 from ringfence.model.proof import Level
 from ringfence.model.recovery_events import IndicatorReturned, Reviewed, WatchOpened
 from ringfence.model.run import Decision, RunState
-from ringfence.platform.kubernetes.resources import APPLICATION, DEPLOYMENT, POD, ROLE_BINDING
+from ringfence.platform.kubernetes.resources import (
+    APPLICATION,
+    DEPLOYMENT,
+    POD,
+    ROLE_BINDING,
+    SCALED_OBJECT,
+)
 from ringfence.response import closing, consent, statement, verbs
 from ringfence.response.context import Context
 from ringfence.response.verbs import Result, Wish
@@ -199,6 +205,30 @@ def test_a_stopped_workload_comes_back_one_pod_first(context: Context, api: Simu
     assert {pod["spec"]["containers"][0]["image"] for pod in pods_of_cards(api)} == {GOOD_IMAGE}
     assert isinstance(outcomes(result)["restore-rest"], Already), "done once"
     assert not any("stop" in words for words in closing.still_in_force(context, incident(context)))
+
+
+def test_keda_leaves_a_stopped_workload_alone_until_all_of_it_is_back(context: Context, api: Simulator) -> None:
+    api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}}, annotations={"team": "a"})
+    stopped(context)
+    statement.retest(context, incident(context))
+    with context.store.read() as session:
+        (row,) = [one for one in access.rows(session, "INC-1") if one.path == "keda.scaling"]
+    assert row.state is PathState.UNSEEN, "no KEDA runs here that could report it"
+    paused, stop = (write_to(api, path) for path in ("/scaledobjects/cards", "/deployments/cards/scale"))
+    assert paused < stop, "before anything could start or end a pod"
+    set_template(api, GOOD_IMAGE)
+    accept_all(context)
+    assert isinstance(outcomes(recovered(context))["let-scale"], Applied)
+    found = api.get(SCALED_OBJECT, "bank", "cards")
+    assert found is not None
+    assert found["metadata"]["annotations"] == {"team": "a"}
+    back, given = (write_to(api, path) for path in ("/scaledobjects/cards", "/deployments/cards/scale"))
+    assert back > given, "one pod first, and the saved number: both are tried before KEDA has its say"
+
+
+def write_to(api: Simulator, path: str) -> int:
+    """Where in the order of writes the last one to this path is."""
+    return max(number for number, write in enumerate(api.writes) if write.path.endswith(path))
 
 
 def test_the_suspects_template_does_not_start_before_somebody_took_it_on(context: Context, api: Simulator) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ringfence.model.access import NETWORK_PATHS, AccessPath, PathState, Verdict, verdict
+from ringfence.model.access import AccessPath, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, State, ocsf_status
+from ringfence.model.next_steps import shutting
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Failed, Outcome, Refused
 from ringfence.model.page import Page
@@ -106,16 +107,8 @@ class View:
     @property
     def _still_in(self) -> tuple[str, ...]:
         """What would shut the ways that live on behind the fence; nothing before there is one."""
-        alive = {row.path for row in self.rows if row.state is PathState.ALIVE}
-        if alive & NETWORK_PATHS:
-            return ()
-        found = []
-        if "network.established" in alive:
-            found.append(f"ringfence node {self.incident.id} on --reason …")
         done = any(run.playbook == "cut-identity" for run in self.runs)
-        if "identity.kubernetes" in alive and not done:
-            found.append(f"ringfence cut-identity {self.incident.id}")
-        return tuple(found)
+        return shutting(self.incident.id, self.rows, identity_cut=done)
 
     def to_json(self) -> Json:
         newest = self.seals[-1] if self.seals else None

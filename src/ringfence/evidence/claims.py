@@ -33,8 +33,8 @@ from ringfence.platform.kubernetes.resources import KNOWN, SERVICE_ACCOUNT
 from ringfence.store import incidents, journal, timeline
 from ringfence.store.database import Session
 
-_CANARY_PATH = "identity.kubernetes"
-"""The row whose canary is a TokenRequest."""
+_TOKEN_CANARIES = ("identity.kubernetes", "identity.kubernetes.write", "identity.kubernetes.read")
+"""The canaries that begin with a TokenRequest."""
 _REVERTED = "reverted"
 """``actions.perform.REVERTED``: failed, and carried out all the same, as somebody else took it back."""
 
@@ -173,17 +173,23 @@ def _changes(
 
 
 def _tokens(incident: Incident, events: Sequence[Event]) -> list[Claim]:
-    """Canary tokens: each is asked for by a TokenRequest under the Audit-ID of its first event."""
+    """Canary tokens: each is asked for by a TokenRequest under the Audit-ID of its first event.
+
+    The next event of that canary is its result, under the same Audit-ID or that of the token's first try.
+    """
     places = {event.target.uid: event.target for event in events if isinstance(event, IncidentDeclared | TargetJoined)}
-    tried = [event for event in events if isinstance(event, CanaryTried) and event.path == _CANARY_PATH]
+    tried = [event for event in events if isinstance(event, CanaryTried) and event.path in _TOKEN_CANARIES]
     found = []
-    for event in tried:
+    for number, event in enumerate(tried):
         if event.result != "intended" or not event.audit_id:
             continue
-        after = [e for e in tried if e.audit_id == event.audit_id and e.result != "intended"]
+        same = (other for other in tried[number + 1 :] if _is_of(other, event))
+        result = next(same, None)
+        if result is not None and result.result == "intended":
+            result = None  # another one began: of this one nothing was ever written
         expected = Expected.OPEN
-        if after:
-            expected = Expected.ANY if after[-1].result == "not-possible" else Expected.DONE
+        if result is not None:
+            expected = Expected.ANY if result.result == "not-possible" else Expected.DONE
         target = places.get(event.target_uid, incident.target)
         found.append(
             Claim(
@@ -198,12 +204,16 @@ def _tokens(incident: Incident, events: Sequence[Event]) -> list[Claim]:
                 name=None,
                 uid="",
                 since=event.occurred_at,
-                until=after[-1].occurred_at if after else None,
+                until=result.occurred_at if result else None,
                 expected=expected,
-                says=after[-1].result if after else "nothing: the result was never written",
+                says=result.result if result else "nothing: the result was never written",
             )
         )
     return found
+
+
+def _is_of(other: CanaryTried, event: CanaryTried) -> bool:
+    return (other.path, other.target_uid) == (event.path, event.target_uid)
 
 
 def claim_of(row: ChangeRecord) -> Claim:

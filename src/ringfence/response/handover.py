@@ -14,6 +14,7 @@ from ringfence.model.access import AccessPath, PathState, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Determination, Incident, OcsfStatus, State, ocsf_status
+from ringfence.model.next_steps import shutting
 from ringfence.model.outcome import describe
 from ringfence.model.run import Approval, Decision, Lease, Run
 from ringfence.model.timeline import (
@@ -23,6 +24,7 @@ from ringfence.model.timeline import (
     Event,
     GlassBroken,
     HandedOver,
+    NodeHelperSwitched,
     NoteAdded,
     StepFinished,
 )
@@ -93,11 +95,18 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
     incident = incidents.get(session, incident_id)
     events = [entry.event for entry in timeline.read(session, incident.id)]
     rows = access.rows(session, incident.id)
-    going = tuple(run for run in runs.of_incident(session, incident.id) if not run.state.ended)
+    every_run = runs.of_incident(session, incident.id)
+    going = tuple(run for run in every_run if not run.state.ended)
     pending = tuple(one for one in approvals.of_incident(session, incident.id) if one.decision is Decision.PENDING)
     lease = commands.lease_of(session, incident.id)
     seals = evidence.seals(session, incident.id)
     open_rows = tuple(row for row in rows if row.is_open)
+    still_in = shutting(
+        incident.id,
+        rows,
+        identity_cut=any(run.playbook == "cut-identity" for run in every_run),
+        helper_on=_helper_is_on(events),
+    )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]
     return Handover(
         incident=incident,
@@ -113,7 +122,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         lease=lease,
         seals=seals,
         deadlines=tuple(sorted(_deadlines(pending, lease), key=lambda one: one.at)),
-        next_commands=_next(incident, open_rows, going, pending),
+        next_commands=_next(incident, open_rows, going, pending, still_in),
         unread=unread,
     )
 
@@ -193,10 +202,15 @@ def _deadlines(pending: Sequence[Approval], lease: Lease | None) -> Iterator[Dea
 
 
 def _next(
-    incident: Incident, open_rows: Sequence[AccessPath], going: Sequence[Run], pending: Sequence[Approval]
+    incident: Incident,
+    open_rows: Sequence[AccessPath],
+    going: Sequence[Run],
+    pending: Sequence[Approval],
+    still_in: Sequence[str],
 ) -> tuple[str, ...]:
-    """Three commands, the most pressing first."""
+    """Three commands, the most pressing first; besides, what shuts the ways in that live on behind the fence."""
     name, target = incident.id, incident.target
+    more: Sequence[str] = ()
     found = [f"ringfence approve {approval.id}" for approval in pending]
     if going and not pending:
         found.append(f"ringfence resume {name}")
@@ -208,10 +222,16 @@ def _next(
     elif incident.state is State.DECLARED and target.kind == "Pod":
         found.append(f"ringfence contain {shlex.quote(f'pod/{target.name}')} -n {shlex.quote(target.namespace)}")
     elif incident.state in (State.CONTAINING, State.ERADICATING):
-        found.append(f"ringfence eradicate {name}")
+        more = still_in
+        found += [*more, f"ringfence eradicate {name}"]
     elif open_rows:
         found.append(f"ringfence accept {name} {open_rows[0].path} --reason '…'")
-    return tuple([*found, f"ringfence timeline {name}", f"ringfence report {name}"][:3])
+    return tuple([*found, f"ringfence timeline {name}", f"ringfence report {name}"][: 3 + len(more)])
+
+
+def _helper_is_on(events: Sequence[Event]) -> bool:
+    switched = [event.on for event in events if isinstance(event, NodeHelperSwitched)]
+    return bool(switched) and switched[-1]
 
 
 def who(incident: Incident, actor: str) -> str:
