@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 T ?=
+SCENARIO ?= beacon
+# Python keeps what it compiles, whatever the shell asks for: half of what a fresh process does would be that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 ALL := src lab tests bench scripts
@@ -13,8 +16,8 @@ ALL := src lab tests bench scripts
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## a real cluster, an attack, Ringfence's response, live; results in out/demo
-	@$(BIN)/python -m lab.demo
+demo: $(READY) ## a real cluster, an attack, Ringfence's response, live; results in out/demo (SCENARIO=stolen-token)
+	@$(BIN)/python -m lab.demo $(SCENARIO)
 
 test: check test-slow test-lab ## everything: checks, unit tests, lab tests
 

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from lab import packages
 from lab.errors import LabError, UnsupportedMachine
@@ -27,8 +28,10 @@ from lab.layout import Lab, cache_root
 PAUSE = "ringfence.local/pause:1"
 PYTHON = "ringfence.local/python:1"
 BANK = "ringfence.local/bank:1"
+MENDED_BANK = "ringfence.local/bank:2"
+"""The same with its hole closed: what a recovery brings."""
 DNS = "ringfence.local/dns:1"
-ALL = (PAUSE, PYTHON, BANK, DNS)
+ALL = (PAUSE, PYTHON, BANK, MENDED_BANK, DNS)
 
 # The kernel's names of machines → those of images (Go's).
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -337,17 +340,21 @@ def _python() -> Image:
     return Image(PYTHON, (_python_layer(),), ("/usr/bin/python3",), _PYTHON_ENVIRONMENT)
 
 
-def _bank() -> Image:
+def _bank(reference: str = BANK, environment: Mapping[str, str] = MappingProxyType({})) -> Image:
     sources = [BANK_FOLDER / "main.py", *sorted((BANK_FOLDER / "services").glob("*.py"))]
     application = {f"app/{file.relative_to(BANK_FOLDER)}": Member(content=file.read_bytes()) for file in sources}
     return Image(
-        BANK,
+        reference,
         (_python_layer(), Layer(application, bytecode=True)),
         ("/usr/bin/python3", "/app/main.py"),
-        _PYTHON_ENVIRONMENT,
+        {**_PYTHON_ENVIRONMENT, **environment},
         user=f"{USER_ID}:{USER_ID}",
         working_directory="/app",
     )
+
+
+def _mended_bank() -> Image:
+    return _bank(MENDED_BANK, {"STATEMENT_FORMATS": "names"})
 
 
 def _dns() -> Image:
@@ -356,7 +363,13 @@ def _dns() -> Image:
     return Image(DNS, (layer,), ("/usr/sbin/dnsmasq",), {"PATH": "/usr/sbin:/usr/bin"})
 
 
-_IMAGES: dict[str, Callable[[], Image]] = {PAUSE: _pause, PYTHON: _python, BANK: _bank, DNS: _dns}
+_IMAGES: dict[str, Callable[[], Image]] = {
+    PAUSE: _pause,
+    PYTHON: _python,
+    BANK: _bank,
+    MENDED_BANK: _mended_bank,
+    DNS: _dns,
+}
 
 
 def _ctr(lab: Lab, *arguments: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,12 @@ from ringfence.store.database import Store, open_store
 from tests.simulator import Simulator
 from tests.small_bank import furnish
 from tests.wire import Wire, kubeconfig
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays until the end: the garbage collector need not walk it again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@ have in common."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -36,7 +37,11 @@ class Loopback:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing.set()
-        self._server.shutdown()
+        stop = threading.Thread(target=self._server.shutdown)
+        stop.start()
+        with contextlib.suppress(OSError):  # a knock, so that it does not sleep its interval out: every test waits
+            socket.create_connection(self._server.server_address[:2], 1.0).close()
+        stop.join()
         self._server.server_close()
         self._thread.join()
 

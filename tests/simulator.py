@@ -89,6 +89,8 @@ class Simulator:
         self.faults: list[Fault] = []
         self.writes: list[Request] = []
         self._numbers = itertools.count(1)
+        self.answers: dict[str, int] = {}  # path of a request through a pod's proxy → status
+        self._stopped: dict[str, Json] = {}  # uid of a ReplicaSet that was scaled to 0 → one of the pods that it had
         self._minted: dict[str, tuple[str, str]] = {}  # token → uids of its pod and of its account
         self._lock = threading.RLock()
         self._working = False
@@ -116,10 +118,14 @@ class Simulator:
 
     def all(self, resource: Resource) -> list[Json]:
         with self._lock:
-            return [obj for key, obj in self.objects.items() if key[:2] == _key(resource, "", "")[:2]]
+            wanted = _key(resource, "", "")[:2]
+            return [obj for key, obj in self.objects.items() if key[:2] == wanted]
 
     # --- requests ----------------------------------------------------------------
     def _answer(self, request: Request) -> Answer:
+        if request.method == "GET" and "/proxy/" in request.path:
+            status = self.answers.get(request.path.partition("/proxy")[2], 404)
+            return _json({"said": "hello"}, status)
         match = _PATH.fullmatch(request.path)
         if match is None:
             raise Refusal(404, "the server could not find the requested resource")
@@ -302,11 +308,15 @@ class Simulator:
             missing = owner["spec"]["replicas"] - len(kept)
             for surplus in kept[owner["spec"]["replicas"] :]:
                 self._end(surplus)
-            for _ in range(missing if owned else 0):
+            like = owned[0] if owned else self._stopped.pop(uid, None) if owner["spec"]["replicas"] else None
+            if like and owner["spec"]["replicas"] == 0:
+                self._stopped[uid] = like
+            for _ in range(missing if like else 0):
                 name = f"{owner['metadata']['name']}-r{next(self._numbers)}"
-                fresh = copy.deepcopy({**owned[0], "metadata": {"name": name, "namespace": namespace}})
+                fresh = copy.deepcopy({**like, "metadata": {"name": name, "namespace": namespace}})
                 fresh["metadata"]["labels"] = dict(owner["spec"]["selector"]["matchLabels"])
                 fresh["metadata"]["ownerReferences"] = [owner_reference(owner)]
+                self._templated(fresh, owner)
                 self._store(_key(POD, namespace, name), fresh)
         for stateful_set in self.all(STATEFUL_SET):
             owned = [pod for pod in self.all(POD) if _owner(pod) == stateful_set["metadata"]["uid"]]
@@ -330,6 +340,18 @@ class Simulator:
                 "metadata": {**meta, "labels": {"kubernetes.io/service-name": meta["name"]}},
                 "endpoints": [{"targetRef": {"uid": pod["metadata"]["uid"]}} for pod in behind],
             }
+
+    def _templated(self, pod: Json, replica_set: Json) -> None:
+        """A new pod has the images of its Deployment's template, where that has any."""
+        above = next((one for one in self.all(DEPLOYMENT) if one["metadata"]["uid"] == _owner(replica_set)), {})
+        template = ((above.get("spec") or {}).get("template") or {}).get("spec") or {}
+        images = {one.get("name"): one["image"] for one in template.get("containers") or ()}
+        for container in pod["spec"]["containers"]:
+            image = images.get(container["name"], container["image"])
+            if image != container["image"]:
+                container["image"] = image
+                for status in pod["status"]["containerStatuses"]:
+                    status["imageID"] = image if status["name"] == container["name"] else status["imageID"]
 
     def _restart(self, workload: Json, owner_uid: str) -> None:
         """Pods of a stamped template are new ones with its annotations, in the old ones' place."""

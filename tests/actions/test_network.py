@@ -196,7 +196,9 @@ def test_what_admission_would_refuse_is_refused_before_anything_is_written(
     planning: Planning, api: Simulator, method: str, path: str
 ) -> None:
     api.faults.append(Fault(method, path, 403, 'admission webhook "guard" denied the request: no', dry=True))
-    assert "guard" in refusal(planning, "cards-1").reason
+    refused = refusal(planning, "cards-1")
+    assert "guard" in refused.reason
+    assert "ringfence node INC cut" in refused.next_step
     assert api.writes == []
 
 

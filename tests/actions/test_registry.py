@@ -33,6 +33,8 @@ from ringfence.platform.kubernetes.resources import (
     REPLICA_SET,
     REPLICATION_CONTROLLER,
     ROLE_BINDING,
+    SCALED_JOB,
+    SCALED_OBJECT,
     STATEFUL_SET,
     Resource,
 )
@@ -44,7 +46,7 @@ from tests.wire import Request
 Json = dict[str, Any]
 Right = tuple[str, str, str]  # group, resource with its subresource, verb
 IN_NAMESPACES = ("network.quarantine", "pod.delete", "workload.restart_clean", "workload.scale_to_zero")
-TRIED = (*IN_NAMESPACES, "node.cordon", "identity.cut", "identity.unbind", "argocd.suspend_sync")
+TRIED = (*IN_NAMESPACES, "node.cordon", "identity.cut", "identity.unbind", "argocd.suspend_sync", "keda.pause")
 """The actions that need nothing but the cluster. A canary needs an image as well: it has tests of its own."""
 
 _PATH = re.compile(
@@ -98,10 +100,26 @@ def world(api: Simulator) -> Simulator:
     for name, subjects in (("only-cards", accounts[:1]), ("two", accounts)):
         api.add(CLUSTER_ROLE_BINDING, "", name, {"roleRef": everywhere, "subjects": subjects})
         api.add(ROLE_BINDING, "bank", name, {"roleRef": everywhere, "subjects": subjects})
+    scale(api)
     deliver(api)
     add_pod(api, "orphan", pod_body(), labels={"ringfence.dev/fence": FENCE})
     add_pod(api, "foreign", pod_body(), labels={"ringfence.dev/fence": "0000111122223333"})
     return api
+
+
+def scale(api: Simulator) -> None:
+    """KEDA: a ScaledObject for each workload that can have one, and a ScaledJob with a Job."""
+    for resource, name, marks in (
+        (DEPLOYMENT, "cards", {}),
+        (STATEFUL_SET, "a-statefulset", {"team": "cards"}),
+        (REPLICA_SET, "a-replicaset", {"autoscaling.keda.sh/paused-replicas": "2"}),
+    ):
+        meta = {"annotations": marks} if marks else {}
+        target = {"scaleTargetRef": {"kind": resource.kind, "name": name}}
+        api.add(SCALED_OBJECT, "bank", name, {"spec": target}, **meta)
+    maker = api.add(SCALED_JOB, "bank", "exports", {"spec": {}})
+    spec = {"selector": {"matchLabels": {"own": "export"}}, "template": {"metadata": {}, "spec": {"containers": []}}}
+    api.add(JOB, "bank", "exports-1", {"spec": spec}, ownerReferences=[owner_reference(maker)])
 
 
 def deliver(api: Simulator) -> None:
@@ -261,8 +279,9 @@ def test_what_stays_in_a_namespace_asks_for_no_more(name: str) -> None:
 
 
 def test_every_action_is_tried_here_or_has_its_reason() -> None:
-    """An account that is recreated is no pod that ends: tests of its own."""
-    assert set(ACTIONS) - set(TRIED) <= {"network.canary", "identity.recreate_account", "identity.delete_tokens"}
+    """An account that is recreated is no pod that ends, and what is restored was stopped before: tests of their own."""
+    own = {"network.canary", "identity.recreate_account", "identity.delete_tokens", "workload.restore"}
+    assert set(ACTIONS) - set(TRIED) <= own
 
 
 def test_the_world_has_every_kind(world: Simulator) -> None:

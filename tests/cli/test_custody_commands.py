@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +37,55 @@ def test_disposal_of_an_open_incident_is_refused_and_told(declared: Console) -> 
     assert done.code == ExitCode.REFUSED
     assert "not closed" in str(done.error)
     assert "retention" in declared("timeline", "1").out
+
+
+def test_who_holds_and_discloses_is_whom_the_cluster_vouches_for(console: Console, tmp_path: Path) -> None:
+    console.settings["disclosure"] = {"patterns": [{"name": "card", "pattern": "cards-[0-9]"}]}
+    done = console("contain", "cards-1", "-n", "bank", "--reason", "odd egress", "--accept-outage")
+    assert console("evidence", "hold", "1", "--reason", "case 7").err == ""
+    out = tmp_path / "out"
+    arguments = ("--out", str(out), "--to", "the police", "--reason", "case 7")
+    made = console("evidence", "disclose", "INC-1/seal/1", *arguments, "-o", "json").data
+    assert made["id"] == "INC-1/disclosure/1"
+    assert verifier.main([made["path"], "--key", str(out / "seal.pub.pem")]) == 0
+    held, disclosed = console("timeline", "1", "-o", "json").data[-2:]
+    assert held["event"]["actor"].endswith("/alice")
+    assert held["event"]["actor"].startswith("kubernetes:")
+    assert disclosed["event"]["actor"] == held["event"]["actor"]
+    assert (disclosed["event"]["to"], disclosed["event"]["reason"]) == ("the police", "case 7")
+    listed = json.loads(Path(made["list_path"]).read_text())
+    assert {one["name"]: one["count"] for one in listed["rules"]}["card"] > 0
+    assert done.code in (0, ExitCode.INCOMPLETE)
+    bundle = next((tmp_path / "console-vault" / "INC-1").glob("*.tar"))
+    assert console("evidence", "disclose", str(bundle), *arguments).out.startswith("INC-1/disclosure/2")
+    assert console("evidence", "disclose", made["path"], *arguments).code == ExitCode.NOT_FOUND
+
+
+def test_without_a_cluster_it_is_the_local_user_and_that_is_said(declared: Console) -> None:
+    declared.settings["cluster"] = {"kubeconfig": "/nowhere"}
+    done = declared("evidence", "hold", "1", "--reason", "case 7")
+    assert done.code == 0
+    assert "whom no cluster vouches for" in done.err
+    last = declared("timeline", "1", "-o", "json").data[-1]
+    assert last["event"]["actor"].startswith("local/")
+
+
+@pytest.mark.parametrize(
+    ("section", "why"),
+    [
+        ({"patterns": [{"name": "a", "pattern": "("}]}, "no regular expression"),
+        ({"patterns": [{"name": "a", "pattern": "x*"}]}, "fits nothing at all"),
+        ({"patterns": [{"name": "a", "pattern": "x"}], "fields": [{"name": "a", "path": "/x"}]}, "there twice"),
+        ({"patterns": [{"name": "jwt", "pattern": "x"}]}, "always there"),
+        ({"fields": [{"name": "a", "path": "spec.x"}]}, "path"),
+        ({"omit": [""]}, "fits nothing"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_an_error(declared: Console, section: dict[str, object], why: str) -> None:
+    declared.settings["disclosure"] = section
+    done = declared("evidence", "disclose", "1", "--out", "/tmp/none", "--to", "a", "--reason", "b")
+    assert done.code == ExitCode.CONFIG
+    assert why in str(done.error)
 
 
 def test_without_a_bucket_there_is_nowhere_to_push_to(declared: Console) -> None:
@@ -87,3 +139,39 @@ def test_an_encrypted_vault_is_read_as_any_and_leaves_plain_and_whole(console: C
     assert "vault.encryption_key" in (done.error.next_step if done.error else "")
     console.settings["vault"]["encryption_key"] = str(console.home / "none")
     assert console("evidence", "verify", "1").code == ExitCode.CONFIG
+
+
+def test_heads_are_anchored_and_a_rewritten_timeline_is_found_out(declared: Console, tmp_path: Path) -> None:
+    assert declared("anchor").code == ExitCode.CONFIG
+    repository = tmp_path / "anchors.git"
+    subprocess.run(["git", "init", "--bare", "--quiet", str(repository)], check=True)
+    declared.settings["anchor"] = {"git": {"repository": str(repository)}}
+    assert declared("timeline", "1", "--anchors").code == ExitCode.UNVERIFIABLE
+    assert "ANCHOR" in declared("status", "1").out
+    (word,) = declared("anchor", "1", "-o", "json").data
+    assert word["result"] == "anchored"
+    assert word["actor"].startswith("kubernetes:")
+    assert "ANCHOR" not in declared("status", "1").out
+    done = declared("timeline", "1", "--anchors")
+    assert (done.code, "is as it was anchored" in done.out) == (0, True)
+    subprocess.run(["git", "-C", str(repository), "update-ref", "-d", "refs/heads/ringfence-anchors"], check=True)
+    gone = declared("timeline", "1", "--anchors")
+    assert gone.code == ExitCode.TAMPERED
+    assert "gone" in gone.err
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "ext::sh -c true",
+        "-oProxyCommand=x",
+        "relative/path",
+        "https://u:p@host/x",
+        "/a\nb",
+        "http://host/x",
+        "ssh://-x/y",
+    ],
+)
+def test_a_repository_that_is_no_place_is_an_error(declared: Console, repository: str) -> None:
+    declared.settings["anchor"] = {"git": {"repository": repository}}
+    assert declared("anchor").code == ExitCode.CONFIG

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringfence.actions.fence import refused_by_cluster
 from ringfence.cli import screen
 from ringfence.cli.text import clean
 from ringfence.cli.view import Customers, View
@@ -35,6 +36,9 @@ PATHS = (
     "workload.replacement",
     "node",
 )
+
+
+INCIDENT_POD = ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1")
 
 
 def row(path: str, state: PathState, why: str = "because") -> AccessPath:
@@ -127,6 +131,19 @@ def test_a_refused_eradication_does_not_read_as_an_open_network(capsys: pytest.C
     assert "NOT DONE: refused: the seal is old" in text
     assert "NOT CUT" not in text
     assert "ringfence evidence collect INC-1" in text.splitlines()[-1] or "evidence collect" in text
+
+
+def test_where_admission_refuses_the_cut_next_is_the_cut_on_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (row("network.egress", PathState.ALIVE),)
+    refused = refused_by_cluster(INCIDENT_POD, {"spec": {"nodeName": "node-1"}}, "a webhook says no")
+    text = shown(capsys, view(rows, outcome=refused, outcome_of="contain"))
+    assert "ringfence node INC-1 on --reason … · ringfence node INC-1 cut" in text
+
+
+def test_a_pod_that_is_on_no_node_has_no_cut_on_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = refused_by_cluster(INCIDENT_POD, {"spec": {}}, "a webhook says no")
+    text = shown(capsys, view((row("network.egress", PathState.ALIVE),), outcome=refused, outcome_of="contain"))
+    assert "ringfence node" not in text
 
 
 def test_a_computed_cut_says_that_it_is_not_proven(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import ringfence
+from ringfence import app
 from ringfence.actions.base import Action
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
+from ringfence.config import Config
 from ringfence.evidence.permissions import PERMISSIONS
 from ringfence.model.permission import Permission
 
@@ -73,3 +75,10 @@ def test_the_word_contained_is_spelled_in_one_place() -> None:
     for path in SOURCE.rglob("*.py"):
         if path.relative_to(SOURCE).as_posix() != "model/access.py":
             assert not [line for line in path.read_text().splitlines() if said.search(line)], path
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_what_is_off_by_default_is_the_same_with_and_without_the_registry(legacy: bool) -> None:
+    """A command that only looks answers this by itself; a second action with a key of its own would be left on."""
+    config = Config(identity={"legacy_tokens": legacy})
+    assert app.policy(config).disabled == frozenset(ACTIONS) - frozenset(app.enabled_actions(config))

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ringfence import app
@@ -26,11 +26,13 @@ from ringfence.response.conduct import Conductor, conducting
 from ringfence.response.context import Context
 from ringfence.response.live import Live
 from ringfence.response.seek import seek
+from ringfence.response.statement import accept, retest
 from ringfence.response.verbs import Wish
 from ringfence.store import approvals, incidents, runs
 from tests.crash import clock
 from tests.crash.moments import Moment, watch
 from tests.crash.scenarios import Order
+from tests.crash.witness import COMMIT
 
 INCIDENT = "INC-1"
 DIED = -signal.SIGKILL
@@ -229,6 +231,11 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
         case "approve":
             decided = consent.decide(context, INCIDENT, Decision.APPROVED, reason="it is time")
             verbs.carry_on(context, conductor, decided.run)
+        case "recover":
+            for row in retest(context, incident_of(context)).rows:
+                if row.is_open:
+                    accept(context, incident_of(context), row.path, "looked at")
+            verbs.recover(context, conductor, incident_of(context), replace(wish, revisions=(COMMIT,), watch_seconds=1))
         case "collect":
             for _, made in recapture_all(context, incident_of(context)):
                 print(made)

@@ -15,7 +15,7 @@ from ringfence.playbooks import builtin_names, find, load
 
 @dataclass(frozen=True)
 class Order:
-    """One command of an operator: contain, respond, approve, eradicate, release, collect or watch."""
+    """One command of an operator: contain, respond, approve, eradicate, release, recover, collect or watch."""
 
     verb: str
     playbook: str = ""
@@ -45,6 +45,8 @@ def of_library() -> tuple[Scenario, ...]:
 def _to_its_end(playbook: Playbook) -> Scenario:
     """The playbook on a pod, or on its Deployment when it acts on workloads; every question is answered with yes."""
     actions = [step.action for step in playbook.steps]
+    if "recovery.watch" in actions:
+        return Scenario(f"playbook-{playbook.name}", (*STOP, Order("recover")), share=3, follows=True)
     scopes = {step.kind.scope for step in playbook.steps}
     target = "deployment/cards" if Scope.EACH_WORKLOAD in scopes else "pod/cards-1"
     # In place: a pod that left its controller would be replaced by one that nobody has sealed.
@@ -58,6 +60,8 @@ def _to_its_end(playbook: Playbook) -> Scenario:
 
 
 CONTAIN = Order("contain", target="pod/cards-1")
+STOP = (Order("respond", "stop-workload", "deployment/cards", "fence"), Order("approve"))
+"""The whole workload stopped: what a recovery has most to do with."""
 
 
 SHORT = (

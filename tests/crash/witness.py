@@ -17,16 +17,23 @@ from ringfence.platform.kubernetes.resources import (
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
+    SCALED_OBJECT,
 )
 from tests.actions.test_canary import World
 from tests.simulator import Simulator, _is_dry, _key, owner_reference
-from tests.small_bank import IMAGE, furnish
+from tests.small_bank import furnish
 from tests.wire import Answer, Request
 
 Json = dict[str, Any]
 _SECONDS = 60
 _CANARY = re.compile("/ringfence-(canary|peer)-")
 _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
+MENDED = "registry.test/cards:1.5"
+"""What the Deployment starts: another image than that of the pods, so that a recovery finds the hole closed."""
+_REFRESH = "argocd.argoproj.io/refresh"
+COMMIT = "c0ffee" + "0" * 34
+"""What Argo CD delivers, in every comparison; they never end late."""
+_COMPARED = {"sync": {"status": "Synced", "revision": COMMIT}, "reconciledAt": "2099-01-01T00:00:00Z"}
 _ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "token")
 
 
@@ -66,12 +73,18 @@ class Witness(World):
         self.effects: list[Effect] = []
         self.holds: list[Hold] = []
 
+    def _compare(self) -> None:
+        """Argo CD ends every comparison that was asked for, before the next request."""
+        for application in self.all(APPLICATION):
+            (application["metadata"].get("annotations") or {}).pop(_REFRESH, None)
+
     def __call__(self, request: Request) -> Answer:
         for hold in self.holds:
             hold.pass_through(request)
         return super().__call__(request)
 
     def _answer(self, request: Request) -> Answer:
+        self._compare()
         if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
             return super()._answer(request)
         super()._answer(_NOTHING)  # what the kubelet did meanwhile is no effect of this request
@@ -96,10 +109,11 @@ def bank() -> Witness:
     deployment = api.objects[_key(DEPLOYMENT, "bank", "cards")]
     deployment["spec"]["template"] = {
         "metadata": {"labels": {"app": "cards"}},
-        "spec": {"containers": [{"name": "cards", "image": IMAGE}]},
+        "spec": {"containers": [{"name": "cards", "image": MENDED}]},
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
     _deliver(api)
+    api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}})
     return api
 
 
@@ -116,7 +130,8 @@ def _deliver(api: Witness) -> None:
         mark = f"{name}:{kind}:bank/{key[3]}"
         api.objects[key]["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
         spec = {"syncPolicy": {"automated": {"selfHeal": True}}}
-        api.add(APPLICATION, "argocd", name, {"spec": spec}, ownerReferences=[owner_reference(made)])
+        body = {"spec": spec, "status": copy.deepcopy(_COMPARED)}
+        api.add(APPLICATION, "argocd", name, body, ownerReferences=[owner_reference(made)], annotations={})
 
 
 def plain(api: Simulator, fence: str) -> Json:

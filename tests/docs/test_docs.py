@@ -22,11 +22,13 @@ import typer
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from pydantic import BaseModel
 
 import lab.__main__
 import lab.attack
 from ringfence import __version__, config
 from ringfence.cli.commands import app
+from ringfence.config.trust import AnchorGit, AnchorS3
 from ringfence.model.incident import State
 from ringfence.playbooks import builtin_names, lint, load, require_clean
 from ringfence.seal import cli as verifier
@@ -203,7 +205,12 @@ def test_names_of_environment_variables_are_keys_of_the_configuration(page: Path
         for section, field in config.Config.model_fields.items()
         for key in getattr(field.annotation, "model_fields", ())
     }
-    keys |= {f"RINGFENCE_VAULT__S3__{key}".upper() for key in config.S3Section.model_fields}
+    parts: dict[str, type[BaseModel]] = {
+        "VAULT__S3": config.S3Section,
+        "ANCHOR__S3": AnchorS3,
+        "ANCHOR__GIT": AnchorGit,
+    }
+    keys |= {f"RINGFENCE_{name}__{key}".upper() for name, part in parts.items() for key in part.model_fields}
     keys |= {f"RINGFENCE_{section}".upper() for section in config.Config.model_fields}
     found = set(re.findall(r"RINGFENCE_\w+", page.read_text(encoding="utf-8")))
     assert found - {"RINGFENCE_", "RINGFENCE_CONFIG"} <= keys

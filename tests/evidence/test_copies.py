@@ -7,19 +7,10 @@ is tried on ministack.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ringfence.errors import Conflict, Invalid, NotSent, PlatformError, Tampered
 from ringfence.evidence.copies import Copier, missing
@@ -27,126 +18,30 @@ from ringfence.evidence.retention import place_hold
 from ringfence.evidence.vault import Vault
 from ringfence.model.custody import EvidenceCopied
 from ringfence.model.evidence import Seal
-from ringfence.model.incident import Incident, Severity
-from ringfence.model.objects import ObjectRef
-from ringfence.model.principal import Principal
-from ringfence.model.timeline import Event
+from ringfence.model.incident import Incident
 from ringfence.platform.s3 import Bucket, Lock
 from ringfence.response.readiness.copies import check_copies
-from ringfence.store import evidence, incidents, timeline
+from ringfence.store import evidence, incidents
 from ringfence.store.database import Store
+from tests.evidence.furniture import NOW, declare, events, record_bundle
+from tests.evidence.servers import bucket_at, client, credentials, endpoint, free_port, ministack, moto
+
+__all__ = ["credentials", "endpoint", "ministack", "moto"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
-WHO = Principal(issuer="kubernetes:c1", subject="alice", kind="kubernetes")
-TARGET = ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1")
-MINISTACK = Path(sys.executable).with_name("ministack")
 BUNDLE = b"a bundle"
 SHA = hashlib.sha256(BUNDLE).hexdigest()
 NO_LOCK = Lock("", None, False)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    port = free_port()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"}
-    log = (tmp_path_factory.mktemp("ministack") / "log").open("wb")
-    with subprocess.Popen([MINISTACK], env=environment, stdout=log, stderr=log) as server:
-        try:
-            deadline = time.monotonic() + 60
-            while socket.socket().connect_ex(("127.0.0.1", port)):
-                assert server.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-@pytest.fixture(params=["moto", "ministack"])
-def endpoint(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(request.param)
-    return url
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def client(endpoint: str) -> Any:
-    return boto3.client("s3", endpoint_url=endpoint)
-
-
-def bucket_at(endpoint: str, *, locked: bool = True) -> Bucket:
-    name = f"evidence-{time.monotonic_ns()}"
-    client(endpoint).create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
-    return Bucket(name, region="us-east-1", endpoint_url=endpoint)
-
-
 @pytest.fixture
 def seal(fresh_store: Store, tmp_path: Path) -> Seal:
-    vault = Vault(tmp_path / "vault")
-    with fresh_store.write() as session:
-        declared = incidents.declare(
-            session,
-            target=TARGET,
-            incident_type="compromised-workload",
-            severity=Severity.HIGH,
-            title="odd egress",
-            principal=WHO,
-            fence="f1",
-            command="contain",
-            now=NOW,
-        )
-    vault.blobs(declared.id)
-    path = vault.bundle(declared.id, 1)
-    path.write_bytes(BUNDLE)
-    made = Seal(
-        id=f"{declared.id}/seal/1",
-        incident=declared.id,
-        subject_uid="u1",
-        path=str(path),
-        bundle_sha256=SHA,
-        key_id="k",
-        sealed_at=NOW,
-        items=1,
-        collected=1,
-        complete=True,
-    )
-    with fresh_store.write() as session:
-        evidence.add_seal(session, made, evidence.begin_capture(session, declared.id, "k"), actor=WHO.id, now=NOW)
-    return made
+    return record_bundle(fresh_store, Vault(tmp_path / "vault"), declare(fresh_store), BUNDLE, SHA)
 
 
 def copier(store: Store, bucket: Bucket, mode: str = "COMPLIANCE") -> Copier:
     return Copier(store, Vault(Path()), lambda: bucket, "s3://place", "unit/", mode, 30, False)
-
-
-def events(store: Store, seal: Seal) -> list[Event]:
-    with store.read() as session:
-        return [entry.event for entry in timeline.read(session, seal.incident)]
 
 
 def incident_of(store: Store, seal: Seal) -> Incident:
@@ -157,13 +52,13 @@ def incident_of(store: Store, seal: Seal) -> Incident:
 def test_a_copy_is_locked_read_back_and_recorded(endpoint: str, fresh_store: Store, seal: Seal) -> None:
     bucket = bucket_at(endpoint)
     sends = copier(fresh_store, bucket)
-    assert missing(events(fresh_store, seal), [seal], sends.place) == ((seal, "it was not sent"),)
+    assert missing(events(fresh_store, seal.incident), [seal], sends.place) == ((seal, "it was not sent"),)
     word = sends.send(seal, "local/a")
     assert (word.result, word.sha256, word.mode, word.why) == ("copied", SHA, "COMPLIANCE", "")
     assert word.version
     assert word.retain_until is not None
     assert word.retain_until > datetime.now(UTC) + timedelta(days=29)
-    assert missing(events(fresh_store, seal), [seal], sends.place) == ()
+    assert missing(events(fresh_store, seal.incident), [seal], sends.place) == ()
     assert "compliance lock" in sends.check(seal)
     with pytest.raises(Exception, match=r"AccessDenied|Access Denied"):
         client(endpoint).delete_object(Bucket=bucket.name, Key=word.key, VersionId=word.version)
@@ -203,7 +98,7 @@ def test_a_bucket_without_a_lock_gets_no_copy_that_counts_and_doctor_names_it(
 ) -> None:
     sends = copier(fresh_store, bucket_at(endpoint, locked=False))
     assert sends.send(seal, "local/a").result != "copied"
-    assert missing(events(fresh_store, seal), [seal], sends.place) != ()
+    assert missing(events(fresh_store, seal.incident), [seal], sends.place) != ()
     found = list(check_copies(lambda: fresh_store, lambda _: sends))
     assert found[0].level.value == "fail"
     assert "no versioning and no Object Lock" in found[0].saw
@@ -241,10 +136,10 @@ def test_silence_is_recorded_and_no_error_and_not_waited_for_twice(fresh_store: 
     sends.after_seal(seal, "local/a")
     sends.after_seal(seal, "local/a")
     assert len(asked) == 1
-    words = [event for event in events(fresh_store, seal) if isinstance(event, EvidenceCopied)]
+    words = [event for event in events(fresh_store, seal.incident) if isinstance(event, EvidenceCopied)]
     assert [word.result for word in words] == ["failed", "failed"]
     assert "cannot be reached" in words[0].why
-    assert missing(events(fresh_store, seal), [seal], "s3://place")[0][0] == seal
+    assert missing(events(fresh_store, seal.incident), [seal], "s3://place")[0][0] == seal
 
 
 def test_without_credentials_nothing_is_sent(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:

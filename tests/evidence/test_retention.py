@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,14 @@ from ringfence.errors import Guarded, TargetError, VaultError
 from ringfence.evidence import retention
 from ringfence.evidence.vault import Vault
 from ringfence.model.custody import DisposalOrdered, EvidenceDisposed, HoldLifted, HoldPlaced
-from ringfence.model.evidence import Seal
-from ringfence.model.incident import Incident, Severity, State
-from ringfence.model.objects import ObjectRef
-from ringfence.model.principal import Principal
+from ringfence.model.incident import Incident, State
 from ringfence.model.timeline import Refusal
 from ringfence.seal import custody
 from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
+from tests.evidence.furniture import NOW, WHO, declare, events, record_bundle
 
-NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 DAYS = 30
-WHO = Principal(issuer="kubernetes:c1", subject="alice", kind="kubernetes")
-TARGET = ObjectRef(cluster="c1", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u1")
 
 
 @pytest.fixture
@@ -35,38 +30,11 @@ def vault(tmp_path: Path) -> Vault:
 @pytest.fixture
 def incident(fresh_store: Store, vault: Vault) -> Incident:
     """With one seal, made now, whose bundle and blob are files."""
-    with fresh_store.write() as session:
-        declared = incidents.declare(
-            session,
-            target=TARGET,
-            incident_type="compromised-workload",
-            severity=Severity.HIGH,
-            title="odd egress",
-            principal=WHO,
-            fence="f1",
-            command="contain",
-            now=NOW,
-        )
+    declared = declare(fresh_store)
     with vault.blobs(declared.id).new() as blob:
         blob.write(b"evidence")
         blob.finish()
-    bundle = vault.bundle(declared.id, 1)
-    bundle.write_bytes(b"a bundle")
-    seal = Seal(
-        id=f"{declared.id}/seal/1",
-        incident=declared.id,
-        subject_uid="u1",
-        path=str(bundle),
-        bundle_sha256="a" * 64,
-        key_id="k",
-        sealed_at=NOW,
-        items=1,
-        collected=1,
-        complete=True,
-    )
-    with fresh_store.write() as session:
-        number = evidence.begin_capture(session, declared.id, "key")
-        evidence.add_seal(session, seal, number, actor=WHO.id, now=NOW)
+    record_bundle(fresh_store, vault, declared, b"a bundle", "a" * 64)
     return declared
 
 
@@ -81,11 +49,6 @@ def dispose(store: Store, vault: Vault, incident: Incident, at: datetime) -> ret
     return retention.dispose(store, vault, incident.id, "time is up", retention_days=DAYS, actor="local/a", now=at)
 
 
-def events(store: Store, incident: Incident) -> list[object]:
-    with store.read() as session:
-        return [entry.event for entry in timeline.read(session, incident.id)]
-
-
 def files(vault: Vault) -> list[Path]:
     return [path for path in vault.root.rglob("*") if path.is_file()]
 
@@ -95,7 +58,7 @@ def test_an_open_incident_keeps_its_evidence_however_old(fresh_store: Store, vau
         dispose(fresh_store, vault, incident, NOW + timedelta(days=9999))
     assert "not closed" in refused.value.why
     assert len(files(vault)) == 2
-    last = events(fresh_store, incident)[-1]
+    last = events(fresh_store, incident.id)[-1]
     assert isinstance(last, Refusal), "that somebody tried is kept"
     assert last.gate == "retention"
 
@@ -136,7 +99,7 @@ def test_a_hold_outlasts_retention_until_it_is_lifted(fresh_store: Store, vault:
     assert len(files(vault)) == 2
     retention.lift_hold(fresh_store, incident, "settled", actor="local/a", now=late)
     assert dispose(fresh_store, vault, incident, late).files == 2
-    kinds = [type(event) for event in events(fresh_store, incident)]
+    kinds = [type(event) for event in events(fresh_store, incident.id)]
     order = [kind for kind in kinds if kind in (HoldPlaced, HoldLifted, DisposalOrdered, EvidenceDisposed)]
     assert order == [HoldPlaced, HoldLifted, DisposalOrdered, EvidenceDisposed]
 
@@ -174,7 +137,7 @@ def test_a_disposal_that_was_broken_off_goes_on(
         patched.setattr(Path, "unlink", _denied)
         with pytest.raises(VaultError):
             dispose(fresh_store, vault, incident, NOW + timedelta(days=DAYS))
-    assert isinstance(events(fresh_store, incident)[-1], DisposalOrdered), "the order comes before the first file"
+    assert isinstance(events(fresh_store, incident.id)[-1], DisposalOrdered), "the order comes before the first file"
     assert len(files(vault)) == 2
     assert dispose(fresh_store, vault, incident, NOW + timedelta(days=DAYS)).files == 2
 

@@ -19,6 +19,7 @@ NETWORKING = "networking.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 ARGOCD = "argoproj.io/v1alpha1"
+KEDA = "keda.sh/v1alpha1"
 
 
 @dataclass
@@ -162,6 +163,19 @@ def _delivered(stage: Stage) -> Json:
     return stage.make("apps/v1", "Deployment", body, annotations={"argocd.argoproj.io/tracking-id": mark})
 
 
+def _scaled(stage: Stage) -> Json:
+    """A Deployment that a ScaledObject points at, which has an annotation of somebody else's."""
+    reference = {"scaleTargetRef": {"name": stage.tag}, "triggers": []}
+    stage.make(KEDA, "ScaledObject", reference, annotations={"team": "bank"})
+    return _workload("Deployment", replicas=0)(stage)
+
+
+def _saved(replicas: int, **more: Any) -> Json:
+    """Settings of a workload that had this many pods before it was stopped."""
+    return {"saved": {"kind": "Deployment", "spec": {"replicas": replicas}}, **more}
+
+
+_ONE = _saved(2, only_one=True)
 _REPLICAS = {"replicas": 1}
 _UNBIND = "unbind-RoleBinding-{namespace}-{tag}"
 _SAME = {"accept_same_image": True}
@@ -176,6 +190,8 @@ SCENES: tuple[Scene, ...] = (
     Scene("stop-replicaset", "workload.scale_to_zero", _workload("ReplicaSet", **_REPLICAS), ("stop",)),
     Scene("stop-daemonset", "workload.scale_to_zero", _workload("DaemonSet"), ("stop",)),
     Scene("stop-cronjob", "workload.scale_to_zero", _cron_job, ("stop",)),
+    Scene("restore-deployment", "workload.restore", _workload("Deployment", replicas=0), ("restore",), _saved(1)),
+    Scene("restore-one", "workload.restore", _workload("Deployment", replicas=0), ("restore-one",), _ONE),
     Scene("restart-deployment", "workload.restart_clean", _workload("Deployment", **_REPLICAS), ("restart",), _SAME),
     Scene(
         "restart-statefulset",
@@ -186,6 +202,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene("restart-daemonset", "workload.restart_clean", _workload("DaemonSet"), ("restart",), _SAME),
     Scene("suspend-sync", "argocd.suspend_sync", _delivered, ("suspend-{tag}",)),
+    Scene("pause-scaling", "keda.pause", _scaled, ("pause-{tag}",)),
     Scene("cordon", "node.cordon", _node, ("cordon",)),
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
     Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),

@@ -12,6 +12,7 @@ import pytest
 from lab import gitops
 from lab.argocd_controller import API_VERSION, NAMESPACE
 from lab.gitops import Delivered, Variant
+from lab.images import MENDED_BANK
 from lab.kube import Object, wait_until
 from lab.layout import Lab
 from tests.lab.profile import turned_on
@@ -78,6 +79,16 @@ class Estate:
         }
         content = {f"{gitops.WORKLOAD_FOLDER}/later.yaml": marker}
         return gitops.commit(self.delivered.repository, content, "something else")
+
+
+def mended(estate: Estate) -> str:
+    """The workload with the image of the mended bank, committed: the commit."""
+    manifests = gitops.copy_of_bank(estate.space.name, DEPLOYMENT)
+    (deployment,) = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        container["image"] = MENDED_BANK
+    content = {f"{gitops.WORKLOAD_FOLDER}/deployment-{DEPLOYMENT}.yaml": deployment}
+    return gitops.commit(estate.delivered.repository, content, "the hole is closed")
 
 
 def established(space: Space, variant: Variant) -> Estate:

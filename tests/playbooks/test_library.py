@@ -17,7 +17,7 @@ ACTIONS = {
         *("human.approve", "pod.delete", "fence.lift", "access.retest"),
     ],
     "stop-workload": [
-        *("argocd.suspend_sync", "network.quarantine", "evidence.seal", "access.retest"),
+        *("argocd.suspend_sync", "keda.pause", "network.quarantine", "evidence.seal", "access.retest"),
         *("human.approve", "workload.scale_to_zero", "fence.lift", "access.retest"),
     ],
     "restart-clean": ["evidence.seal", "human.approve", "workload.restart_clean", "access.retest"],
@@ -30,9 +30,15 @@ ACTIONS = {
         *("identity.cut", "evidence.seal", "access.retest"),
         *("human.approve", "identity.recreate_account", "access.retest"),
     ],
+    "recover": [
+        *("recovery.clean", "recovery.hole", "recovery.source", "workload.restore", "recovery.check"),
+        *("recovery.rebind", "workload.restore", "argocd.resume_sync", "workload.restore", "recovery.check"),
+        *("keda.resume", "recovery.watch", "access.retest", "incident.move"),
+    ],
     "cordon-node": ["node.cordon", "access.retest"],
     "release": [
-        *("evidence.seal", "pod.release", "fence.lift", "argocd.resume_sync", "access.retest", "incident.move")
+        *("evidence.seal", "pod.release", "fence.lift", "argocd.resume_sync", "keda.resume", "access.retest"),
+        "incident.move",
     ],
 }
 
@@ -52,15 +58,20 @@ def test_a_playbook_of_the_library_loads_and_has_no_finding(name: str) -> None:
 
 def test_only_who_would_undo_the_cut_is_dealt_with_before_it() -> None:
     for name in ("compromised-workload", "stop-workload"):
-        freeze, cut = load(*find(name)).steps[:2]
-        assert (freeze.action, cut.action) == ("argocd.suspend_sync", "network.quarantine")
-        assert {freeze.reaction(kind).value for kind in ("refused", "failed", "unknown", "skipped")} == {"continue"}
+        steps = load(*find(name)).steps
+        cut = next(step for step in steps if step.action == "network.quarantine")
+        freeze, *others = steps[: steps.index(cut)]
+        assert freeze.action == "argocd.suspend_sync"
+        assert [step.action for step in others] in ([], ["keda.pause"])
+        for step in (freeze, *others):
+            assert {step.reaction(kind).value for kind in ("refused", "failed", "unknown", "skipped")} == {"continue"}
         assert freeze.params.get("shape", "auto") == cut.params.get("shape", "auto")
 
 
 def test_the_cut_comes_first_and_one_that_is_not_done_does_not_cost_the_evidence() -> None:
     for name in ("compromised-workload", "stop-workload"):
-        first, second = load(*find(name)).steps[1:3]
+        steps = [step for step in load(*find(name)).steps if step.action not in ("argocd.suspend_sync", "keda.pause")]
+        first, second = steps[:2]
         assert (first.action, second.action) == ("network.quarantine", "evidence.seal")
         assert {first.reaction(kind).value for kind in ("refused", "failed", "unknown")} == {"continue"}
 

@@ -11,13 +11,14 @@ from ringfence.errors import StoreError
 from ringfence.model.run import Run, RunOrder, RunState
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.playbooks import find
-from ringfence.response import attempts, orders, performer, stages
+from ringfence.response import attempts, orders, performer
 from ringfence.response.conduct import CARRY_ON, conducting
 from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.orders import Order
 from ringfence.response.performer import Performer
 from ringfence.response.scene import Answer, Scene
+from ringfence.response.stages.table import STAGES
 from ringfence.response.verbs import COMPROMISED, Wish, respond
 from ringfence.store import commands, incidents, runs
 from tests.response.inline_engine import InlineEngine
@@ -81,7 +82,7 @@ def test_a_store_that_fails_says_so_and_how_to_go_on(context: Context, monkeypat
     def full(_scene: Scene) -> Answer:
         raise StoreError("the store cannot be used", why="disk full", next_step="make room")
 
-    monkeypatch.setattr(performer, "STAGES", {**stages.STAGES, "evidence.seal": full})
+    monkeypatch.setattr(performer, "STAGES", {**STAGES, "evidence.seal": full})
     with pytest.raises(StoreError) as caught:
         contained(context)
     assert "disk full" in caught.value.why

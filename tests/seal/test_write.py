@@ -157,6 +157,7 @@ def test_an_empty_seal_is_a_seal_of_nothing_and_says_so(tmp_path: Path, key: Sig
     assert (seal.items, seal.predicate.items, seal.predicate.timeline_head.seq) == ((), 0, 0)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_while_writing_and_verifying(tmp_path: Path, key: SigningKey) -> None:
     chunk = hashlib.shake_256(b"seed").digest(1 << 20)
     (tmp_path / "blobs").mkdir()

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.bank.services import cards
 from lab.client import Call, Customer, summarise
 
 pytestmark = pytest.mark.slow  # it waits for real time-outs
@@ -316,3 +317,8 @@ def test_an_outage_that_does_not_end_runs_to_the_last_answer() -> None:
 def test_a_url_without_a_host_is_refused() -> None:
     with pytest.raises(ValueError, match="not an http:// URL"):
         Customer("gateway:8080")
+
+
+def test_the_mended_bank_takes_what_a_caller_writes_for_no_program() -> None:
+    values = {"number": "4000", "balance_cents": 100}
+    assert cards.fill("${number}: ${ balance_cents } ${__import__('os').getpid()}", values) == "4000: 100 "

@@ -144,7 +144,7 @@ def test_a_programs_libraries_and_loader_come_with_it() -> None:
 
 def test_an_image_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(LabError, match=r"ringfence\.local/pause:1"):
-        images.describe("ringfence.local/bank:2")
+        images.describe("ringfence.local/bank:9")
 
 
 def test_the_pause_process_ends_at_once_when_it_is_told() -> None:

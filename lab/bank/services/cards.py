@@ -2,6 +2,7 @@
 
 ``/cards/statement?customer=N&format=TEXT`` fills ``${expression}`` in the text. The expressions are evaluated by
 Python: a template engine written in a hurry, and the bank's hole. It is deliberate; the lab's attacks come in by it.
+The image of the mended bank sets ``STATEMENT_FORMATS=names``: what a caller writes is then no Python any more.
 """
 
 from __future__ import annotations
@@ -50,13 +51,22 @@ def statement(request: Request) -> Reply:
     if not customer.isdecimal():
         raise HttpError(400, "customer must be a number")
     card = _card(int(customer), request.trace)
-    text = render(request.query.get("format") or _settings["statement_format"], card)
+    chosen = request.query.get("format")
+    if chosen and os.environ.get("STATEMENT_FORMATS") == "names":
+        text = fill(chosen, card)
+    else:
+        text = render(chosen or _settings["statement_format"], card)
     return Reply(200, text.encode(), "text/plain; charset=utf-8")
 
 
 def render(text: str, values: dict[str, Any]) -> str:
     """Fills in each ``${expression}``, for example ``${balance_cents / 100}``."""
     return EXPRESSION.sub(lambda match: str(eval(match[1], dict(values))), text)
+
+
+def fill(text: str, values: dict[str, Any]) -> str:
+    """Fills in each ``${name}``; anything else that stands there is left out."""
+    return EXPRESSION.sub(lambda match: str(values.get(match[1].strip(), "")), text)
 
 
 def _card(customer: int, trace: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ringfence.access.gitops import NOTHING_DELIVERED, Deliveries, deliveries_of
+from ringfence.access.scaling import NOTHING_SCALED, Scaling, scaling_of
 from ringfence.errors import PlatformError
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
@@ -22,12 +23,17 @@ from ringfence.platform.kubernetes.resources import (
     ENDPOINT_SLICE,
     NETWORK_POLICY,
     POD,
+    SCALED_JOB,
     SERVICE,
     SERVICE_ACCOUNT,
 )
 from ringfence.platform.kubernetes.rights import Rights, read_rights
 from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
 from ringfence.platform.kubernetes.tokens import legacy_tokens
+from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, template_of
+
+_STARTING = WORKLOAD_KINDS | {SCALED_JOB.kind}
+"""What has a template from which pods are started."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,11 @@ class Facts:
     legacy: tuple[Json, ...] | None = None
     legacy_unread: str = ""
     deliveries: Deliveries = NOTHING_DELIVERED
+    scaling: Scaling = NOTHING_SCALED
     node_cut: NodeReport | None = None
     """The last report of the node helper about the pod's network (None: it never looked)."""
+    template: Json | None = None
+    """What a replacement would be started from now, as a pod has it (None: nobody starts one, or it is not known)."""
 
 
 def gather(
@@ -182,6 +191,8 @@ def gather(
         legacy=legacy,
         legacy_unread=legacy_unread,
         deliveries=deliveries_of(cluster, policies, above),
+        scaling=scaling_of(cluster, above),
+        template=template_of(above[-1]) if above and above[-1]["kind"] in _STARTING else None,
     )
 
 

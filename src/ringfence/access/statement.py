@@ -24,13 +24,14 @@ from ringfence.platform.kubernetes.selectors import printable
 _GONE = "the pod is gone: the kubelet let its object go only after its containers had ended"
 _SHOW = 5
 _LIST_APPS = "list on applications.argoproj.io"
+_LIST_SCALED = "list on scaledobjects.keda.sh"
 
 
 def rows(facts: Facts) -> tuple[AccessPath, ...]:
     """The statement, most urgent ways first."""
     parts = (
         *(_network, _established, _dns, identity.rows, _cloud),
-        *(_siblings, _replacement, _reversal, _node),
+        *(_siblings, _replacement, _reversal, _scaling, _node),
     )
     return tuple(row for part in parts for row in part(facts))
 
@@ -202,6 +203,16 @@ def _replacement(facts: Facts) -> Iterator[AccessPath]:
     if not facts.controller:
         yield dead(facts, path, title, "the pod had no controller: nobody starts another")
         return
+    if (others := _other_images(facts)) is not None:
+        named = ", ".join(printable(name) for name in sorted(others)[:_SHOW])
+        yield dead(
+            facts,
+            path,
+            title,
+            f"the API server has another template at {facts.controller}'s by now: it asks for {named}, "
+            "and for no image of the suspect",
+        )
+        return
     template = facts.deliveries.template
     yield alive(
         facts,
@@ -211,6 +222,12 @@ def _replacement(facts: Facts) -> Iterator[AccessPath]:
         + (f"; the template is what Application {template} delivers" if template else ""),
         until="the image or the template is fixed" + (", in Git" if template else ""),
     )
+
+
+def _other_images(facts: Facts) -> frozenset[str] | None:
+    """The images of the template, when none of them is one of the suspect's; None when one is, or it is not known."""
+    asked = pods.image_names(facts.template) if facts.template is not None else frozenset()
+    return asked if asked and not asked & pods.image_names(facts.pod) else None
 
 
 def _reversal(facts: Facts) -> Iterator[AccessPath]:
@@ -252,6 +269,33 @@ def _reversal(facts: Facts) -> Iterator[AccessPath]:
 def _reversals(found: list[DeliveredObject], words: str) -> str:
     named = [f"{one.what} {words} Application {one.application}, {one.why}" for one in found[:_SHOW]]
     return "; ".join(named) + (f"; and {len(found) - _SHOW} more" if len(found) > _SHOW else "")
+
+
+def _scaling(facts: Facts) -> Iterator[AccessPath]:
+    """Only where a workload above the pod was stopped, and KEDA has a scaler for it."""
+    path, title, found = "keda.scaling", "What was stopped and KEDA scales", facts.scaling
+    if found.unread:
+        yield unseen(facts, path, title, Level.NONE, f"ScaledObjects could not be listed: {found.unread}", _LIST_SCALED)
+        return
+    moving = [one for one in found.scalers if not one.still]
+    silent = [one for one in found.scalers if one.still and not one.reported]
+    if moving:
+        names = ", ".join(one.name for one in moving[:_SHOW])
+        yield alive(
+            facts,
+            path,
+            title,
+            f"{found.what} will be scaled up again by KEDA's {names}: not paused",
+            until="it is paused",
+            retest="ringfence respond stop-workload, whose step keda.pause does it",
+        )
+    elif silent:
+        names = ", ".join(one.name for one in silent[:_SHOW])
+        why = f"{found.what} is scaled by KEDA's {names}, which is told to pause, and KEDA has not reported that it did"
+        yield unseen(facts, path, title, Level.COMPUTED, why, "KEDA's own report (condition Paused)")
+    elif found.scalers:
+        names = ", ".join(one.name for one in found.scalers[:_SHOW])
+        yield dead(facts, path, title, f"KEDA reports {names}, which scales {found.what}, as paused")
 
 
 def _node(facts: Facts) -> Iterator[AccessPath]:

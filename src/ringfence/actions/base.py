@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from ringfence.actions.perform import Answer, perform
+from ringfence.model.base import Json
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Refused
@@ -39,7 +40,8 @@ class Settings:
 
     ``fence`` is the incident's opaque label value. ``serving_floor`` is the number of ready endpoints that each Service
     keeps at least. The waits are how long ``verify`` watches for an end that others bring about. ``share_account``:
-    other pods of a suspect's account may lose its rights, too. ``now`` gives the time of a restart.
+    other pods of a suspect's account may lose its rights, too. ``now`` gives the time of a restart. ``saved`` is a
+    workload as it was before it was stopped, ``only_one``: of that, one pod comes back.
     """
 
     fence: str
@@ -49,6 +51,8 @@ class Settings:
     shape: Shape = "auto"
     accept_same_image: bool = False
     share_account: bool = False
+    saved: Json | None = None
+    only_one: bool = False
     now: Callable[[], datetime] = utc_now
 
 

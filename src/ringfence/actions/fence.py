@@ -177,14 +177,23 @@ def caveats(around: Surroundings, relabel: fencing.LabelChange, shape: str) -> t
     return tuple(found)
 
 
+NODE_CUT = "ringfence node INC cut"
+"""The third shape of the cut. It needs no patch of the pod, so admission that refuses one has no say in it."""
+
+
 def refused_by_cluster(target: ObjectRef, pod: Json, words: str) -> Refused:
     """What admission said, and what is left to do when no patch of the pod is let through."""
     placed = bool((pod.get("spec") or {}).get("nodeName"))
-    cordon = f"; meanwhile: ringfence respond cordon-node pod/{target.name} -n {target.namespace}" if placed else ""
+    meanwhile = (
+        f"; meanwhile: {NODE_CUT}, where the node helper is configured, and "
+        f"ringfence respond cordon-node pod/{target.name} -n {target.namespace}"
+        if placed
+        else ""
+    )
     return Refused(
         reason=words,
         next_step=f"ask for an exemption from what it names, for the label {FENCE_KEY} in namespace "
-        f"{target.namespace}, then contain again{cordon}",
+        f"{target.namespace}, then contain again{meanwhile}",
     )
 
 

@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from ringfence.actions.base import Action, Settings, utc_now
@@ -365,6 +366,16 @@ def _order(change: Change) -> Json:
     with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
         found = json.loads(change.body["spec"]["containers"][0]["command"][3])
     return found
+
+
+def overdue(pod: Json, at: datetime) -> bool:
+    """Whether the run of a helper's live pod must be over (pure): the time to start, its deadline, the time to go.
+
+    ``at`` is our clock, the pod's creation the API server's: a clock that is wrong by minutes ends a run early or late.
+    """
+    created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    deadline = pod["spec"].get("activeDeadlineSeconds") or 0
+    return at > created + timedelta(seconds=_START_SECONDS + deadline + _GONE_SECONDS)
 
 
 def order_of(change: Change) -> NodeOrder:

@@ -78,7 +78,7 @@ class ScaleToZero(Action[Workload]):
         if refusal is not None:
             return refusal
         kills = () if target.kind == "CronJob" else dying(around)
-        if self._is_stopped(around.obj):
+        if self.is_stopped(around.obj):
             if not kills:
                 return Already(reason=f"{target} is stopped already")
             names = ", ".join(printable(pod["metadata"]["name"]) for pod in kills)
@@ -101,8 +101,8 @@ class ScaleToZero(Action[Workload]):
         """Observed when the pods are gone from the API; a suspended CronJob is read back."""
         live = self.cluster.find(resource_of(target), target.namespace, target.name)
         ours = live is not None and live["metadata"]["uid"] == target.uid
-        if live is not None and ours and not self._is_stopped(live):
-            return _requested(f"somebody has set it back: {_size(live)}")
+        if live is not None and ours and not self.is_stopped(live):
+            return _requested(f"somebody has set it back: {size_of(live)}")
         if target.kind == "CronJob":
             return Proof(
                 claim="the CronJob is suspended: it starts no further Job" if ours else "the CronJob is gone",
@@ -132,26 +132,27 @@ class ScaleToZero(Action[Workload]):
         live = self.cluster.find(resource_of(ref), ref.namespace, ref.name)
         if live is None or live["metadata"]["uid"] != ref.uid:
             return Already(reason=f"{ref} is gone: there is nothing to put back")
-        if _size(live) == _size(prior):
-            return Already(reason=f"{ref} has what it had: {_size(live)}")
-        if not self._is_stopped(live):
+        if size_of(live) == size_of(prior):
+            return Already(reason=f"{ref} has what it had: {size_of(live)}")
+        if not self.is_stopped(live):
             return Refused(
-                reason=f"{ref} was changed by somebody since: {_size(live)}",
-                next_step=f"set it by hand, if it is to be as before: {_size(prior)}",
+                reason=f"{ref} was changed by somebody since: {size_of(live)}",
+                next_step=f"set it by hand, if it is to be as before: {size_of(prior)}",
             )
         return change.model_copy(
             update={
                 "id": f"undo-{change.id}",
-                "body": _restore(live, prior),
+                "body": restoring(live, prior),
                 "prior": live,
                 "inverse": None,
                 "needed": False,
-                "effect": f"{ref} gets back what it had: {_size(prior)}",
+                "effect": f"{ref} gets back what it had: {size_of(prior)}",
             }
         )
 
     # --- by kind -----------------------------------------------------------------
-    def _is_stopped(self, obj: Json) -> bool:
+    def is_stopped(self, obj: Json) -> bool:
+        """Whether the object is as this action leaves it (pure)."""
         spec = obj["spec"]
         match obj["kind"]:
             case "DaemonSet":
@@ -198,7 +199,7 @@ class ScaleToZero(Action[Workload]):
             subresource="scale" if obj["kind"] in _SCALED else "",
             body=body,
             prior=obj,
-            inverse=Inverse(verb=Verb.PATCH, body=_restore(stopped, obj, live=False)),
+            inverse=Inverse(verb=Verb.PATCH, body=restoring(stopped, obj, live=False)),
             effect=effect,
         )
 
@@ -265,7 +266,7 @@ def _is_running(job: Json) -> bool:
     return not any(c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions)
 
 
-def _restore(stopped: Json, prior: Json, *, live: bool = True) -> list[Json]:
+def restoring(stopped: Json, prior: Json, *, live: bool = True) -> list[Json]:
     """The operations that give the stopped object what it had. ``live``: guarded by what was read just now."""
     uid = {"op": "test", "path": "/metadata/uid", "value": stopped["metadata"]["uid"]}
     guards = same_spec(stopped) if live else [uid]
@@ -298,7 +299,7 @@ def _selector_of(daemon_set: Json) -> Json:
     return dict(daemon_set["spec"]["template"]["spec"].get("nodeSelector") or {})
 
 
-def _size(obj: Json) -> str:
+def size_of(obj: Json) -> str:
     """What the action changes of an object, in words."""
     match obj["kind"]:
         case "DaemonSet":

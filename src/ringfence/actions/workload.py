@@ -11,6 +11,7 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Refused
 from ringfence.model.permission import Permission
 from ringfence.model.plan import Change
+from ringfence.platform.kubernetes import keda
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.fencing import TRACKING_LABELS
 from ringfence.platform.kubernetes.owners import controller_of
@@ -62,8 +63,9 @@ def put_back_by(around: Workload) -> tuple[str, ...]:
         found.append(f"its controller, {words}, may put it back")
     found += put_back(around.obj)
     for scaled in around.scaled_objects:
-        name = printable(scaled["metadata"]["name"])
-        found.append(f"KEDA's ScaledObject {name} scales it up again, unless it is paused at 0 replicas")
+        if not keda.pause_of(scaled).holds_still:
+            name = printable(scaled["metadata"]["name"])
+            found.append(f"KEDA's ScaledObject {name} scales it up again: it is not paused")
     return tuple(found)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """Console script ``ringfence``."""
+    import gc
     import sys
 
+    gc.set_threshold(50_000, 20, 100)  # importing makes much that lives on, and nothing to collect
     from ringfence.cli.commands import run
     from ringfence.cli.text import typed
 

@@ -9,12 +9,14 @@ import typer
 
 from ringfence import __version__
 from ringfence.cli import (
+    anchor_commands,
     evidence_commands,
     incident_commands,
     node_commands,
     notify_commands,
     output,
     platform_commands,
+    recovery_commands,
     run_commands,
     running,
     steer_commands,
@@ -37,9 +39,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run_commands.register(app)
+recovery_commands.register(app)
 steer_commands.register(app)
 incident_commands.register(app)
 node_commands.register(app)
+anchor_commands.register(app)
 platform_commands.register(app)
 app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(notify_commands.app, name="notify")
@@ -112,11 +116,24 @@ def incidents(out: Output = Format.TEXT, config: ConfigFile = None) -> None:
 
 
 @app.command()
-def timeline(incident: IncidentId, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
-    """Everything that happened, in order; the hash chain is verified while it is read."""
+def timeline(
+    incident: IncidentId,
+    anchors: Annotated[
+        bool, typer.Option("--anchors", help="Compare it with the anchors of its head (S3, Git) instead.")
+    ] = False,
+    out: Output = Format.TEXT,
+    config: ConfigFile = None,
+) -> None:
+    """Everything that happened, in order; the hash chain is verified while it is read.
+
+    With --anchors: exit code 20: it was rewritten, or an anchor is gone or forged. 21: it cannot be checked.
+    """
     from ringfence import app as wiring
     from ringfence.cli import history
 
+    if anchors:
+        anchor_commands.check(configuration(config), incident, out)
+        return
     with wiring.store(configuration(config)).read() as session:
         history.show(session, incident, out)
 

@@ -1,10 +1,14 @@
-"""What the commands about keeping evidence do. The actor is the user of the machine whose files these are."""
+"""What the commands about keeping evidence do.
+
+Who places or lifts a hold, or disposes, is whom the cluster vouches for; the user of this machine, where there is none.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from ringfence import app as wiring
+from ringfence.cli.acting import principal
 from ringfence.config import Config
 from ringfence.errors import ConfigError, Tampered
 from ringfence.evidence import retention
@@ -79,7 +83,7 @@ def hold(config: Config, incident_id: str, reason: str) -> tuple[Incident, tuple
     store = wiring.store(config)
     with store.read() as session:
         incident = incidents.get(session, incident_id)
-    retention.place_hold(store, incident, reason, actor=wiring.local_principal().id, now=datetime.now(UTC))
+    retention.place_hold(store, incident, reason, actor=principal(config, store).id, now=datetime.now(UTC))
     sends = wiring.copier(config, store)
     return incident, sends.hold(incident.id, on=True) if sends is not None else ()
 
@@ -89,7 +93,7 @@ def unhold(config: Config, incident_id: str, reason: str) -> tuple[Incident, tup
     store = wiring.store(config)
     with store.read() as session:
         incident = incidents.get(session, incident_id)
-    retention.lift_hold(store, incident, reason, actor=wiring.local_principal().id, now=datetime.now(UTC))
+    retention.lift_hold(store, incident, reason, actor=principal(config, store).id, now=datetime.now(UTC))
     sends = wiring.copier(config, store)
     return incident, sends.hold(incident.id, on=False) if sends is not None else ()
 
@@ -117,7 +121,7 @@ def dispose(config: Config, incident_id: str, reason: str) -> retention.Disposal
         incident.id,
         reason,
         retention_days=config.vault.retention_days,
-        actor=wiring.local_principal().id,
+        actor=principal(config, store).id,
         now=datetime.now(UTC),
         copies=tuple(dict.fromkeys(f"{one.place}/{one.key}" for one in sent)),
     )

@@ -18,6 +18,15 @@ def minutes_of(text: str) -> int | None:
     return sum(int(number) * _UNITS[unit] for number, unit in parts) or None
 
 
+def seconds_of(text: str) -> int | None:
+    """The seconds of ``30s``, or of what ``minutes_of`` reads; None for anything else."""
+    found = re.fullmatch(r"(\d{1,5})s", text.strip().lower(), re.ASCII)
+    if found is not None:
+        return int(found[1]) or None
+    minutes = minutes_of(text)
+    return minutes * 60 if minutes is not None else None
+
+
 def instant_of(text: str) -> datetime | None:
     """The moment of an RFC 3339 time; None for anything else, above all for one without its offset."""
     if not _MOMENT.fullmatch(text.strip()):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ringfence.config import Config
 
 app = typer.Typer(
-    help="List, show, verify, export, collect, hold and dispose of sealed evidence.",
+    help="List, show, verify, export, collect, disclose, hold and dispose of sealed evidence.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Annotated
 
@@ -162,10 +163,14 @@ def doctor(
 ) -> None:
     """Check before the night: dry-run every enabled action on what really runs, and say what is missing."""
     from ringfence import app as wiring
+    from ringfence.cli.places import anchorer
     from ringfence.response import readiness
 
     settings = configuration(config, kubeconfig, context)
-    site = wiring.site(settings, tuple(dict.fromkeys(namespaces or ())), probe=probe)
+    site = dataclasses.replace(
+        wiring.site(settings, tuple(dict.fromkeys(namespaces or ())), probe=probe),
+        anchorer=lambda store: anchorer(settings, store),
+    )
     found = []
     for finding in readiness.examine(site):
         found.append(finding)

@@ -25,7 +25,7 @@ def show(view: View) -> None:
     verdict = styled(view.verdict.value, _VERDICT_STYLE[view.verdict])
     say(f"{view.incident.id} {clean(_about(view))}        {verdict}")
     for label, text in _lines(view):
-        say(styled(label.ljust(_LABEL), "bold") + clean(text))
+        say(styled(label.ljust(_LABEL), "bold") + (" " if len(label) >= _LABEL else "") + clean(text))
     say(styled("NEXT".ljust(_LABEL), "bold") + " · ".join(view.next_commands))
 
 
@@ -33,6 +33,8 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     by_path = {row.path: row for row in view.rows}
     if (undone := _undone(view)) and view.outcome_of != "contain":
         yield view.outcome_of.upper(), f"NOT DONE: {undone}"
+    if view.outcome_of == "recover":
+        yield from _gates(view)
     yield "NETWORK", _network(view, by_path)
     yield "IDENTITY", _identity(by_path)
     yield "CUSTOMERS", _customers(view)
@@ -40,6 +42,11 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     if view.uncopied:
         push = f"ringfence evidence push {view.incident.id}"
         yield "COPY", f"MISSING for {plural(len(view.uncopied), 'seal')}: {view.uncopied[-1]} (next: {push})"
+    if view.unstamped:
+        stamp = f"ringfence evidence stamp {view.incident.id}"
+        yield "STAMP", f"MISSING for {plural(len(view.unstamped), 'seal')}: {view.unstamped[-1]} (next: {stamp})"
+    if view.unanchored:
+        yield "ANCHOR", f"MISSING: {view.unanchored[0]} (next: ringfence anchor {view.incident.id})"
     yield "SPREAD", _spread(view, by_path)
     for row in view.rows:
         if row.path in ("network.dns", "identity.cloud", "node") and row.state is PathState.ALIVE:
@@ -57,6 +64,15 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
         yield "PAGES", f"{len(view.unpaged)} not delivered: {newest.title} ({newest.problem})"
     if view.unread:
         yield "AS OF", f"{_as_of(view)}: the cluster cannot be read now ({view.unread})"
+
+
+def _gates(view: View) -> Iterator[tuple[str, str]]:
+    """Each gate of a recovery with what shows it."""
+    for step in view.steps:
+        words = describe(step.outcome)
+        if step.proof is not None:
+            words = f"{step.proof.claim} ({step.proof.level})" if isinstance(step.outcome, Applied) else words
+        yield f"  {step.step}", words
 
 
 def _about(view: View) -> str:

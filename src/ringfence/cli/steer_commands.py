@@ -118,10 +118,14 @@ def watch(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Be the engine: carry runs on, page, watch what is fenced, look again at open incidents. Ends with Ctrl-C."""
+    """Be the engine: carry runs on, page, watch what is fenced, look again at open incidents. Ends with Ctrl-C.
+
+    Copies, time stamps and anchors that are missing are tried again, and anchors made as they fall due.
+    """
     from datetime import timedelta
 
     from ringfence import app as wiring
+    from ringfence.cli.places import upkeep
     from ringfence.response.resident import Resident
 
     settings = configuration(config, kubeconfig, context)
@@ -129,7 +133,11 @@ def watch(
         conductor.keep_engine_small(timedelta(days=settings.watch.engine_retention_days))
         conductor.launch()
         note(f"{conductor.executor} runs the engine; Ctrl-C ends it, and what runs stays resumable")
-        Resident(connection, note, every_seconds=settings.watch.retest_seconds, options=wiring.watching(settings)).run()
+        resident = Resident(
+            connection, note, every_seconds=settings.watch.retest_seconds, options=wiring.watching(settings)
+        )
+        with upkeep(settings, connection.store, connection.actor, note).running():
+            resident.run()
 
 
 def _decide(approval: str, decision: str, reason: str, out: Format, settings: Config) -> None:

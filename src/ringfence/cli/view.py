@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ringfence.model.access import AccessPath, Verdict, verdict
+from ringfence.model.access import NETWORK_PATHS, AccessPath, PathState, Verdict, verdict
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
-from ringfence.model.incident import Incident, ocsf_status
+from ringfence.model.incident import Incident, State, ocsf_status
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Outcome, Refused
+from ringfence.model.outcome import Failed, Outcome, Refused
 from ringfence.model.page import Page
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Lease, Run, RunState, StepRun
@@ -54,6 +54,10 @@ class View:
     lease: Lease | None = None
     uncopied: tuple[str, ...] = ()
     """Seals without a copy where copies go, each with the reason."""
+    unstamped: tuple[str, ...] = ()
+    """Seals without a time stamp where seals are to have one, each with the reason."""
+    unanchored: tuple[str, ...] = ()
+    """Places where no head of the timeline is anchored, or a newer try failed, each with the reason."""
     unpaged: tuple[Page, ...] = ()
     """Pages that did not reach everybody who should have got them."""
 
@@ -71,7 +75,7 @@ class View:
 
     @property
     def next_commands(self) -> tuple[str, ...]:
-        """Three commands that make sense now."""
+        """The commands that make sense now: three, or five where a way in lives on behind the fence."""
         name = self.incident.id
         if self.waiting:
             one = self.waiting[0].id
@@ -81,10 +85,37 @@ class View:
         if isinstance(self.outcome, Refused) and self.outcome_of == "eradicate":
             return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
+            if "ringfence node INC cut" in self.outcome.next_step:
+                return (
+                    f"ringfence status {name}",
+                    f"ringfence node {name} on --reason …",
+                    f"ringfence node {name} cut",
+                )
             return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
+        if self.outcome_of == "recover" and isinstance(self.outcome, Refused | Failed):
+            return (f"ringfence status {name} -o wide", f"ringfence recover {name}", f"ringfence timeline {name}")
+        if self.incident.state is State.POST_INCIDENT:
+            close = f"ringfence close {name} --root-cause … --lesson …"
+            return (f"ringfence status {name}", f"ringfence report {name}", close)
+        if self.incident.state is State.RECOVERING:
+            return (f"ringfence status {name}", f"ringfence recover {name}", f"ringfence report {name}")
         if self.incident.state.over:
             return (f"ringfence status {name}", f"ringfence report {name}", f"ringfence evidence verify {name}")
-        return (f"ringfence status {name}", f"ringfence eradicate {name}", f"ringfence release {name}")
+        return (f"ringfence status {name}", *self._still_in, f"ringfence eradicate {name}", f"ringfence release {name}")
+
+    @property
+    def _still_in(self) -> tuple[str, ...]:
+        """What would shut the ways that live on behind the fence; nothing before there is one."""
+        alive = {row.path for row in self.rows if row.state is PathState.ALIVE}
+        if alive & NETWORK_PATHS:
+            return ()
+        found = []
+        if "network.established" in alive:
+            found.append(f"ringfence node {self.incident.id} on --reason …")
+        done = any(run.playbook == "cut-identity" for run in self.runs)
+        if "identity.kubernetes" in alive and not done:
+            found.append(f"ringfence cut-identity {self.incident.id}")
+        return tuple(found)
 
     def to_json(self) -> Json:
         newest = self.seals[-1] if self.seals else None
@@ -114,6 +145,8 @@ class View:
                 "items": [item.to_json() for item in self.items],
                 "problem": self.evidence_problem,
                 "uncopied": list(self.uncopied),
+                "unstamped": list(self.unstamped),
+                "unanchored": list(self.unanchored),
             },
             "unread": self.unread,
             "next": list(self.next_commands),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from ringfence import app as wiring
 from ringfence.cli.view import Customers, View
 from ringfence.config import Config
 from ringfence.errors import Denied, ExitCode, NotSent, Unanswered
+from ringfence.model.custody import HeadAnchored
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, Skipped, Unknown
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
-from ringfence.response.context import Context
+from ringfence.model.timeline import Event
+from ringfence.response.context import Context, Policy
 from ringfence.response.statement import Statement, retest
 from ringfence.store import access, approvals, commands, evidence, incidents, pages, runs, targets, timeline
 from ringfence.store.database import Session, Store
@@ -37,13 +40,13 @@ def of_result(context: Context, result: Result, seconds_to_cut: float | None = N
         evidence_problem=result.evidence_problem,
         run=result.run,
         steps=result.steps,
-        place=context.policy.copy_place,
+        wanted=_wanted(context.policy),
     )
 
 
 def of_incident(context: Context, incident: Incident) -> View:
     """The incident as it is now: retested."""
-    return _view(context.store, incident, retest(context, incident), place=context.policy.copy_place)
+    return _view(context.store, incident, retest(context, incident), wanted=_wanted(context.policy))
 
 
 def as_stored(config: Config, incident_id: str, why: str) -> View:
@@ -52,7 +55,21 @@ def as_stored(config: Config, incident_id: str, why: str) -> View:
     with store.read() as session:
         incident = incidents.get(session, incident_id)
         rows = access.rows(session, incident.id)
-    return _view(store, incident, Statement(rows, (), why), place=wiring.copy_place(config))
+    wanted = Wanted(wiring.copy_place(config), config.signing.timestamp_url is not None, config.anchor.places)
+    return _view(store, incident, Statement(rows, (), why), wanted=wanted)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the configuration asks for, for seals and timelines."""
+
+    copies: str
+    stamps: bool
+    anchors: tuple[str, ...]
+
+
+def _wanted(policy: Policy) -> Wanted:
+    return Wanted(policy.copy_place, policy.stamps, policy.anchor_places)
 
 
 def exit_code(view: View, run: Run | None = None) -> ExitCode:
@@ -88,7 +105,7 @@ def _view(
     evidence_problem: str = "",
     run: Run | None = None,
     steps: tuple[StepRun, ...] = (),
-    place: str = "",
+    wanted: Wanted,
 ) -> View:
     with store.read() as session:
         current = incidents.get(session, incident.id)
@@ -100,7 +117,7 @@ def _view(
             one for one in approvals.of_incident(session, incident.id) if one.decision is Decision.PENDING
         )
         lease = commands.lease_of(session, incident.id)
-        lacking = _uncopied(session, incident.id, seals, place)
+        lacking = _lacking(session, incident.id, seals, wanted)
         unpaged = pages.undelivered(session, incident.id)
     siblings, serving = statement.siblings, statement.serving
     return View(
@@ -124,19 +141,31 @@ def _view(
         steps=steps,
         waiting=waiting,
         lease=lease,
-        uncopied=lacking,
         unpaged=unpaged,
+        **lacking,
     )
 
 
-def _uncopied(session: Session, incident: str, seals: tuple[Seal, ...], place: str) -> tuple[str, ...]:
-    """The seals that have no copy where copies go, each with the reason."""
-    if not place or not seals:
-        return ()
-    from ringfence.evidence.copies import missing
+def _lacking(session: Session, incident: str, seals: tuple[Seal, ...], wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    """What the evidence has not, where it is to have it, each with the reason."""
+    if not wanted.copies and not wanted.stamps and not wanted.anchors:
+        return {}
+    from ringfence.evidence import copies, stamping
 
     events = [entry.event for entry in timeline.read(session, incident)]
-    return tuple(f"{seal.id}: {why}" for seal, why in missing(events, seals, place))
+    unstamped = stamping.missing(events, seals) if wanted.stamps else ()
+    return {
+        "uncopied": tuple(f"{seal.id}: {why}" for seal, why in copies.missing(events, seals, wanted.copies)),
+        "unstamped": tuple(f"{seal.id}: {why}" for seal, why in unstamped),
+        "unanchored": tuple(f"{place}: {why}" for place in wanted.anchors if (why := _unanchored(events, place))),
+    }
+
+
+def _unanchored(events: list[Event], place: str) -> str:
+    words = [one for one in events if isinstance(one, HeadAnchored) and one.place == place]
+    if not words:
+        return "no head of this timeline was anchored yet"
+    return words[-1].why
 
 
 def same(one: View, other: View) -> bool:
@@ -156,4 +185,7 @@ def _timeless(view: View) -> object:
         view.lease,
         view.unread,
         view.unpaged,
+        view.uncopied,
+        view.unstamped,
+        view.unanchored,
     )

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ringfence.config.sections import (
     ActionsSection,
@@ -30,23 +29,27 @@ from ringfence.config.sections import (
     ObservabilitySection,
     ProtectedSection,
     Receiver,
+    RecoverySection,
     S3Section,
     SigningSection,
     StoreSection,
     VaultSection,
     WatchSection,
 )
+from ringfence.config.trust import AnchorSection, DisclosureSection
 from ringfence.errors import ConfigError
 from ringfence.model.page import PageKind
 
 __all__ = [
     "ActionsSection",
+    "AnchorSection",
     "AuditSection",
     "CanarySection",
     "ClusterSection",
     "Config",
     "Contact",
     "ContainmentSection",
+    "DisclosureSection",
     "EvidenceSection",
     "GuardrailsSection",
     "IdentitySection",
@@ -55,6 +58,7 @@ __all__ = [
     "ObservabilitySection",
     "ProtectedSection",
     "Receiver",
+    "RecoverySection",
     "S3Section",
     "SigningSection",
     "StoreSection",
@@ -65,21 +69,27 @@ __all__ = [
 ]
 
 
-class Config(BaseSettings):
+PREFIX = "RINGFENCE_"
+"""Begins the names of the environment's variables."""
+_FILE = "RINGFENCE_CONFIG"
+
+
+class Config(BaseModel):
     """The whole file."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="RINGFENCE_", env_nested_delimiter="__", env_ignore_empty=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     cluster: ClusterSection = ClusterSection()
     store: StoreSection = Field(default_factory=StoreSection)
     vault: VaultSection = Field(default_factory=VaultSection)
     evidence: EvidenceSection = EvidenceSection()
     signing: SigningSection = Field(default_factory=SigningSection)
+    anchor: AnchorSection = AnchorSection()
+    disclosure: DisclosureSection = DisclosureSection()
     containment: ContainmentSection = ContainmentSection()
     identity: IdentitySection = IdentitySection()
     guardrails: GuardrailsSection = GuardrailsSection()
+    recovery: RecoverySection = RecoverySection()
     protected: ProtectedSection = ProtectedSection()
     actions: ActionsSection = ActionsSection()
     canary: CanarySection = CanarySection()
@@ -101,18 +111,6 @@ class Config(BaseSettings):
                 )
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file (which comes in as the initial values)."""
-        return env_settings, init_settings
-
 
 def default_path() -> Path:
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -121,7 +119,7 @@ def default_path() -> Path:
 
 def load(path: Path | None = None) -> Config:
     """Read the configuration. Raises ConfigError that names the file and every wrong key at once."""
-    named = path or (Path(os.environ["RINGFENCE_CONFIG"]) if os.environ.get("RINGFENCE_CONFIG") else None)
+    named = path or (Path(os.environ[_FILE]) if os.environ.get(_FILE) else None)
     file = named or default_path()
     if named is None and not file.exists():
         return _validate({}, "the environment (RINGFENCE_…)")
@@ -163,28 +161,34 @@ def _yaml(error: Exception) -> str:
 
 
 def _validate(content: dict[str, Any], where: str) -> Config:
-    # Names with an underscore in front are arguments of pydantic-settings itself, not keys of ours.
-    problems = [(key, "no such key") for key in content if key.startswith("_")]
     try:
-        config = Config(**{key: value for key, value in content.items() if not key.startswith("_")})
-    except SettingsError as error:
-        raise ConfigError(
-            "the configuration in the environment (RINGFENCE_…) cannot be read",
-            location="the environment",
-            why=f"{error}: {error.__cause__}" if error.__cause__ else str(error),
-            next_step="a section or a list is given as JSON, one key of a section as RINGFENCE_SECTION__KEY",
-        ) from error
+        return Config.model_validate(_over(content, _environment()))
     except ValidationError as error:
-        problems += [(_name(problem["loc"]), _words(problem)) for problem in error.errors()]
-    else:
-        if not problems:
-            return config
+        problems = [(_name(problem["loc"]), _words(problem)) for problem in error.errors()]
     raise ConfigError(
         f"the configuration in {where} has {len(problems)} wrong key{'s' if len(problems) > 1 else ''}",
         location=f"{where}: {problems[0][0]}",
         why="; ".join(f"{key}: {words}" for key, words in problems),
         next_step="see docs/reference/configuration.md",
     )
+
+
+def _environment() -> dict[str, Any]:
+    """What the environment sets. Its reader is slow to import: it is asked only when there may be something to read."""
+    if not any(name.upper().startswith(PREFIX) and name.upper() != _FILE for name in os.environ):
+        return {}
+    from ringfence.config.environment import read
+
+    return read()
+
+
+def _over(content: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
+    """The environment wins over the file, key by key."""
+    merged = dict(content)
+    for key, value in environment.items():
+        below = merged.get(key)
+        merged[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -151,6 +151,14 @@ class GuardrailsSection(Section):
     lease_minutes: int = Field(default=480, ge=1)
 
 
+class RecoverySection(Section):
+    """``real_requests``: ``recover`` asks restored pods over HTTP, through the API server's proxy. ``rbac`` renders the
+    right to that, with which any HTTP port of any pod can be read.
+    """
+
+    real_requests: bool = True
+
+
 class ProtectedSection(Section):
     """What no playbook and no command may touch."""
 

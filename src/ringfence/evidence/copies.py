@@ -79,15 +79,19 @@ class Copier:
         if sent.result == "failed":
             self._quiet_until, self._why_quiet = time.monotonic() + _PAUSE_SECONDS, sent.why
 
-    def send(self, seal: Seal, actor: str) -> EvidenceCopied:
-        """Put the bundle, read it back, and write down what became of it. Raises StoreError."""
+    def send(self, seal: Seal, actor: str, *, again: bool = False) -> EvidenceCopied:
+        """Put the bundle, read it back, and write down what became of it. Raises StoreError.
+
+        ``again``: it is one try of several, and what is on the timeline already is not written there once more.
+        """
         try:
             word = self._sent(seal, actor)
         except (PlatformError, EvidenceError) as error:
             word = self._failed(seal, actor, str(error))
         except OSError as error:
             word = self._failed(seal, actor, f"{seal.path} cannot be read: {error.strerror or error}")
-        self._record(seal, actor, word)
+        if not (again and self._said_last(word)):
+            self._record(seal, actor, word)
         return word
 
     def check(self, seal: Seal) -> str:
@@ -176,6 +180,14 @@ class Copier:
             retain_until=stored.lock.until,
             legal_hold=stored.lock.legal_hold,
         )
+
+    def _said_last(self, word: EvidenceCopied) -> bool:
+        said = [
+            one
+            for one in self._events(word.seal.partition("/")[0])
+            if isinstance(one, EvidenceCopied) and (one.seal, one.place) == (word.seal, word.place)
+        ]
+        return word.result != "copied" and bool(said) and (said[-1].result, said[-1].why) == (word.result, word.why)
 
     def _failed(self, seal: Seal, actor: str, why: str) -> EvidenceCopied:
         return EvidenceCopied(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ringfence.errors import EvidenceError, PlatformError, Unverifiable
 from ringfence.evidence.vault import Vault
-from ringfence.model.custody import SealStamped
+from ringfence.model.custody import EvidenceDisposed, SealStamped
 from ringfence.model.evidence import Seal
 from ringfence.model.timeline import Event
 from ringfence.platform.http import post
@@ -26,6 +26,22 @@ def stamp_path(seal: Seal) -> Path:
 def was_stamped(events: Iterable[Event], seal: Seal) -> bool:
     """Whether the record says that there is a stamp (pure)."""
     return any(isinstance(one, SealStamped) and one.seal == seal.id and one.result == "stamped" for one in events)
+
+
+def missing(events: Iterable[Event], seals: Iterable[Seal]) -> tuple[tuple[Seal, str], ...]:
+    """The seals without a stamp, each with the reason (pure)."""
+    known: dict[str, SealStamped] = {}
+    gone: set[str] = set()
+    for event in events:
+        if isinstance(event, SealStamped) and (event.result == "stamped" or event.seal not in known):
+            known[event.seal] = event
+        elif isinstance(event, EvidenceDisposed):
+            gone |= set(event.seals)
+    return tuple(
+        (seal, known[seal.id].why if seal.id in known else "nobody was asked")
+        for seal in seals
+        if seal.id not in gone and (seal.id not in known or known[seal.id].result != "stamped")
+    )
 
 
 def check_stamp(vault: Vault, seal: Seal, roots: Path | None) -> stamp.Stamp:
@@ -59,8 +75,11 @@ class Stamper:
         """Try once; what does not work is on the timeline, and no error. Raises StoreError."""
         self.ask(seal, actor)
 
-    def ask(self, seal: Seal, actor: str) -> SealStamped:
-        """Have the seal stamped, keep the answer beside it, write down what became of it. Raises StoreError."""
+    def ask(self, seal: Seal, actor: str, *, again: bool = False) -> SealStamped:
+        """Have the seal stamped, keep the answer beside it, write down what became of it. Raises StoreError.
+
+        ``again``: it is one try of several, and what is on the timeline already is not written there once more.
+        """
         word = SealStamped(occurred_at=datetime.now(UTC), actor=actor, seal=seal.id, result="failed")
         try:
             made = self._made(seal)
@@ -70,6 +89,14 @@ class Stamper:
         except OSError as error:
             word = word.model_copy(update={"why": f"{error.filename}: {error.strerror or error}"})
         with self.store.write() as session:
+            if again and word.result == "failed":
+                said = [
+                    one.event.why
+                    for one in timeline.read(session, seal.incident)
+                    if isinstance(one.event, SealStamped) and one.event.seal == seal.id
+                ]
+                if said and said[-1] == word.why:
+                    return word
             timeline.append(session, seal.incident, word, datetime.now(UTC))
         return word
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ringfence.errors import VaultError
-from ringfence.seal.atrest import VaultKey, open_file
-from ringfence.seal.blob import BlobFolder
 from ringfence.seal.files import ENCRYPTED
+
+if TYPE_CHECKING:  # a command that only looks names the vault, and opens nothing in it
+    from ringfence.seal.atrest import VaultKey
+    from ringfence.seal.blob import BlobFolder
 
 _OURS = (".tar", ".tar.tsr", f".tar{ENCRYPTED}", f".tar{ENCRYPTED}.tsr")
 """How the names of what belongs to a bundle end."""
@@ -26,6 +28,8 @@ class Vault:
 
     def open(self, path: Path) -> BinaryIO:
         """A bundle as it was sealed. Raises OSError, VaultError for a missing or wrong key, Tampered."""
+        from ringfence.seal.atrest import open_file
+
         return open_file(path, self.key)
 
     def check(self) -> None:
@@ -40,6 +44,8 @@ class Vault:
 
     def blobs(self, incident: str) -> BlobFolder:
         """The incident's blobs; the folder is made when it is missing."""
+        from ringfence.seal.blob import BlobFolder
+
         folder = self.root / incident / "blobs"
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -57,6 +57,34 @@ class ApproveParams(Params):
     expires_minutes: int = Field(default=60, ge=1, le=1440)
 
 
+class HoleParams(Params):
+    """``closed_by``: what closes the hole. ``other-image``: no template asks for an image of the suspects any more.
+    ``blocked-image``: admission refuses a pod of their image, tried by a server-side dry run.
+
+    A playbook that knows of another hole adds a step of its own.
+    """
+
+    closed_by: Literal["other-image", "blocked-image"] = "other-image"
+
+
+class RestoreParams(Params):
+    """``replicas``: one pod as a canary, or what was saved when the workload was stopped."""
+
+    replicas: Literal["one", "saved"] = "saved"
+
+
+class CheckParams(Params):
+    """``delivered``: also that Argo CD has delivered the approved revision; when it has not, it is frozen again."""
+
+    delivered: bool = False
+
+
+class WatchParams(Params):
+    """``minutes``: how long the restored workloads are watched."""
+
+    minutes: int = Field(default=15, ge=1, le=1440)
+
+
 class MoveParams(Params):
     """``state`` is where the incident stands from here on."""
 
@@ -111,6 +139,17 @@ CATALOGUE: dict[str, StepType] = {
             params=SuspendSyncParams,
         ),
         StepType("argocd.resume_sync", "let Argo CD sync as before", Scope.INCIDENT),
+        StepType("keda.pause", "keep KEDA from scaling a workload", Scope.EACH_WORKLOAD),
+        StepType("keda.resume", "let KEDA scale as before", Scope.INCIDENT),
+        StepType("recovery.clean", "see that nothing suspect is left running", Scope.INCIDENT),
+        StepType("recovery.hole", "see that the hole is closed or accepted", Scope.INCIDENT, params=HoleParams),
+        StepType("recovery.source", "see that what Argo CD would deliver is approved", Scope.INCIDENT),
+        StepType(
+            "workload.restore", "give a stopped workload its pods back", Scope.EACH_WORKLOAD, params=RestoreParams
+        ),
+        StepType("recovery.check", "try what was restored", Scope.INCIDENT, params=CheckParams),
+        StepType("recovery.rebind", "give accounts their rights back", Scope.INCIDENT),
+        StepType("recovery.watch", "watch what was restored", Scope.INCIDENT, params=WatchParams),
         StepType("incident.move", "say where the incident stands", Scope.INCIDENT, params=MoveParams),
     )
 }

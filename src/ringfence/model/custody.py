@@ -77,4 +77,47 @@ class SealStamped(CustodyFact):
     serial: str = ""
 
 
-CustodyEvent = SealStamped | EvidenceCopied | HoldPlaced | HoldLifted | DisposalOrdered | EvidenceDisposed
+class EvidenceDisclosed(CustodyFact):
+    """A redacted copy of a sealed bundle was made for somebody outside. `sha256` is the copy's, `bundle_sha256` that of
+    what it was made from; `salt` opens the commitments in the copy's list to the originals' digests.
+    """
+
+    type: Literal["evidence.disclosed"] = "evidence.disclosed"
+    seal: str
+    bundle_sha256: str
+    disclosure: str
+    sha256: str
+    to: str
+    reason: str
+    salt: str
+    items: int
+    redacted: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unsearched: tuple[str, ...] = ()
+
+
+class HeadAnchored(CustodyFact):
+    """The timeline's head, signed, was written to a place outside, or could not be. `head` is the hash of event `seq`,
+    `sha256` that of the signed words, and `name` how they are called there.
+    """
+
+    type: Literal["head.anchored"] = "head.anchored"
+    place: str
+    result: Literal["anchored", "failed"]
+    why: str = ""
+    seq: int
+    head: str
+    name: str = ""
+    sha256: str = ""
+
+
+CustodyEvent = (
+    SealStamped
+    | EvidenceCopied
+    | EvidenceDisclosed
+    | HeadAnchored
+    | HoldPlaced
+    | HoldLifted
+    | DisposalOrdered
+    | EvidenceDisposed
+)

@@ -14,6 +14,7 @@ from ringfence.model.base import Instant, Noun
 from ringfence.model.fence_events import FencedChanged
 from ringfence.model.incident import Severity
 from ringfence.model.outcome import Already, Applied, Skipped, describe
+from ringfence.model.recovery_events import IndicatorReturned
 from ringfence.model.timeline import (
     AccessTurned,
     ApprovalRequested,
@@ -122,6 +123,15 @@ def of_event(incident: str, seq: int, event: Event) -> Draft | None:
                 key,
                 f"{incident}: {event.ref} {event.what}",
                 f"{event.words} Next: ringfence status {incident}",
+            )
+        case IndicatorReturned():
+            return Draft(
+                PageKind.ROW_TURNED,
+                key,
+                f"{incident}: it came back",
+                f"{event.what}. "
+                + (f"Cut off by {event.run}. " if event.run else "")
+                + f"Next: ringfence status {incident}",
             )
         case _:
             return None

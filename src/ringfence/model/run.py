@@ -34,6 +34,9 @@ class RunOrder(Noun):
     ``phases`` are the playbook's phases to run, in its order. ``decided``: the command itself was the decision for the
     first of them. ``break_glass`` is the reason for destroying without a fresh seal, empty when the gate holds.
     ``canary`` tries the fence with a throw-away pod. ``bindings`` takes an account's rights although others use it.
+    Of a recovery: ``revisions`` are the commits that are approved (``SHA``, or ``APPLICATION=SHA``), ``probe`` the path
+    of a real request, ``accept_findings`` why what a fresh look finds is taken on, ``watch_seconds`` how long is
+    watched (0: as the playbook says).
     """
 
     phases: tuple[str, ...]
@@ -44,6 +47,10 @@ class RunOrder(Noun):
     shape: str = "auto"
     accept_same_image: bool = False
     bindings: bool = False
+    revisions: tuple[str, ...] = ()
+    probe: str = ""
+    accept_findings: str = ""
+    watch_seconds: int = 0
     command: str = ""
 
 

@@ -23,6 +23,7 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome
 from ringfence.model.plan import Impact, Verb
 from ringfence.model.proof import Level, Proof
+from ringfence.model.recovery_events import IndicatorReturned, Reviewed, WatchOpened
 from ringfence.model.run import Ceiling, Decision, RunState
 
 
@@ -364,7 +365,10 @@ Event = Annotated[
     | LeaseGranted
     | LeaseExpired
     | FencedChanged
-    | FenceRestored,
+    | FenceRestored
+    | WatchOpened
+    | IndicatorReturned
+    | Reviewed,
     Field(discriminator="type"),
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,34 @@ class Bucket:
                 next_step="keep it as it is: somebody wrote it; choose another vault.s3.prefix",
             )
         return stored
+
+    def write(self, key: str, data: bytes, lock: Lock) -> Stored:
+        """``put`` for bytes that are at hand."""
+        with tempfile.NamedTemporaryFile(prefix="ringfence-") as file:
+            file.write(data)
+            file.flush()
+            return self.put(key, Path(file.name), hashlib.sha256(data).hexdigest(), lock)
+
+    def names(self, prefix: str, most: int) -> tuple[str, ...]:
+        """The keys below ``prefix``, in order. Raises Invalid when there are more than ``most``."""
+        found: list[str] = []
+        more: Json = {}
+        while True:
+            with self._asked("list", prefix):
+                answer = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, **more)
+            found += (one["Key"] for one in answer.get("Contents", ()))
+            if len(found) > most:
+                where = f"s3://{self.name}/{prefix}"
+                raise _error(Invalid, f"{where} has too many objects", "list", where, f"more than {most}", _WAY)
+            if not answer.get("IsTruncated"):
+                return tuple(sorted(found))
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def read(self, key: str, most: int) -> bytes:
+        """The newest version's bytes; one byte more than ``most`` when it is larger."""
+        with self._asked("get", key), self._client.get_object(Bucket=self.name, Key=key)["Body"] as body:
+            data: bytes = body.read(most + 1)
+            return data
 
     def look(self, key: str, version: str = "") -> Stored:
         """The object as it is; ``version`` empty: its newest."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from ringfence import __version__
 from ringfence.model.access import AccessPath, PathState, verdict
 from ringfence.model.incident import Incident
+from ringfence.model.recovery_events import Reviewed
 from ringfence.model.timeline import (
     AccessAccepted,
     AccessTurned,
@@ -53,6 +54,7 @@ def build(
     declared = next((event for event in events if isinstance(event, IncidentDeclared)), None)
     records = journal.of_incident(session, incident.id)
     attempts, glass = steps.gather(events, records)
+    reviews = [event for event in events if isinstance(event, Reviewed)]
     rows = access.rows(session, incident.id)
     captures = _captures(session, incident.id)
     said = verdict(rows)
@@ -76,7 +78,9 @@ def build(
         steps=attempts,
         refusals=tuple(event for event in events if isinstance(event, Refusal)),
         canaries=tuple(event for event in events if isinstance(event, CanaryTried)),
-        root_cause=root_cause(captures),
+        root_cause=root_cause(captures, reviews),
+        lessons=reviews[-1].lessons if reviews else (),
+        reviewed_by=reviews[-1].actor if reviews else "",
         measures=measures(rows, attempts, captures, glass),
         evidence=captures,
         handlings=tuple(event for event in events if isinstance(event, EvidenceHandled)),

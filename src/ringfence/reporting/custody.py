@@ -8,7 +8,9 @@ from ringfence.model.custody import (
     CustodyEvent,
     DisposalOrdered,
     EvidenceCopied,
+    EvidenceDisclosed,
     EvidenceDisposed,
+    HeadAnchored,
     HoldLifted,
     HoldPlaced,
     SealStamped,
@@ -40,5 +42,16 @@ def sentence(event: CustodyEvent) -> str:
             return f"{event.seal} stamped by a time-stamping authority at {moment(at)}, serial {event.serial}"
         case SealStamped():
             return f"{event.seal} has no time stamp: {event.why}"
+        case EvidenceDisclosed():
+            out = f", {counted(len(event.left_out), 'item')} left out" if event.left_out else ""
+            raw = f", {counted(len(event.unsearched), 'item')} not searched" if event.unsearched else ""
+            return (
+                f"Redacted copy {event.disclosure} of {event.seal} made for {event.to}: {event.reason}. "
+                f"{counted(len(event.redacted), 'item')} redacted{out}{raw}; sha256 {event.sha256}"
+            )
+        case HeadAnchored(result="failed"):
+            return f"Head {event.seq} of the timeline not anchored at {event.place}: {event.why}"
+        case HeadAnchored():
+            return f"Head {event.seq} of the timeline anchored at {event.place}/{event.name}"
         case _:
             assert_never(event)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ringfence.model.access import AccessPath, PathState
 from ringfence.model.evidence import Collected
+from ringfence.model.recovery_events import Reviewed
 from ringfence.reporting.text import counted, listed
 from ringfence.reporting.view import BreakGlass, Capture, Measure, StepView
 
@@ -56,8 +57,10 @@ def measures(
     return tuple(Measure(tuple(facts), measure) for measure, facts in found.items())
 
 
-def root_cause(evidence: Sequence[Capture]) -> tuple[str, ...]:
-    """What can be said of the cause. No event names one, so it is open; what may show it is listed."""
+def root_cause(evidence: Sequence[Capture], reviews: Sequence[Reviewed] = ()) -> tuple[str, ...]:
+    """What the newest review names; without one it is open, and what may show it is listed."""
+    if reviews:
+        return (reviews[-1].root_cause,)
     held = [item for capture in evidence if capture.seal for item in capture.items]
     logs = sorted({item.id for item in held if item.blob and item.blob.raw_size and item.id.startswith("logs/")})
     said = [

@@ -15,6 +15,7 @@ from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.node_helper import NodeOrder
 from ringfence.model.outcome import Already, Applied, describe
 from ringfence.model.proof import Level
+from ringfence.model.recovery_events import IndicatorReturned, Reviewed, WatchOpened
 from ringfence.model.timeline import (
     AccessAccepted,
     AccessTurned,
@@ -208,6 +209,14 @@ def sentence(event: Event) -> str:
             return event.words
         case FenceRestored():
             return f"{event.ref} is as the incident holds it again: {event.why}"
+        case WatchOpened():
+            return f"{event.run}: {counted(len(event.workloads), 'workload')} watched until {moment(event.until)}"
+        case IndicatorReturned():
+            return f"It came back: {event.what}" + (f"; cut off by {event.run}" if event.run else "")
+        case Reviewed():
+            lessons = "; ".join(event.lessons) or "none"
+            stays = f". Still in force: {'; '.join(event.stays)}" if event.stays else ""
+            return f"Reviewed. Root cause: {event.root_cause}. Lessons: {lessons}{stays}"
         case _:
             assert_never(event)
 

@@ -184,6 +184,9 @@ class Report:
     refusals: tuple[Refusal, ...]
     canaries: tuple[CanaryTried, ...]
     root_cause: tuple[str, ...]
+    lessons: tuple[str, ...]
+    reviewed_by: str
+    """Who named the root cause and the lessons; empty when nobody has yet."""
     measures: tuple[Measure, ...]
     evidence: tuple[Capture, ...]
     handlings: tuple[EvidenceHandled, ...]

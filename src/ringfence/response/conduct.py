@@ -7,6 +7,7 @@ times a second; when nobody holds the engine any more, the process that waits ta
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import secrets
 import socket
@@ -33,6 +34,8 @@ _BEAT_SECONDS = 5.0
 _DEAD_SECONDS = 20.0
 _PRUNE_SECONDS = 3600.0
 CARRY_ON = "carry-on"
+_COLLECT_AFTER = (50_000, 20, 100)
+"""How many new objects the garbage collector waits for. By default it looks so often that it takes a tenth of a run."""
 
 
 class Conductor:
@@ -162,6 +165,7 @@ class Conductor:
     def close(self, wait_seconds: float = 5.0) -> None:
         """Let go of the engine. What runs stays resumable."""
         self._stop.set()
+        self.live.stopping.set()
         if self._ticker is not None:
             self._ticker.join(timeout=2.0)
         self._pager.close()
@@ -325,6 +329,9 @@ def conducting(
 ) -> Iterator[Conductor]:
     """A conductor for the length of a block. An interrupted block leaves its runs resumable."""
     conductor = Conductor(context, engine(), live, exclusive=exclusive, rota=rota)
+    before = gc.get_threshold()
+    gc.freeze()  # what is imported by now stays for good: it need not be looked at again
+    gc.set_threshold(*_COLLECT_AFTER)
     try:
         yield conductor
         conductor.drain()
@@ -334,4 +341,6 @@ def conducting(
         conductor.say_how_to_go_on()
         raise
     finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
         conductor.close()

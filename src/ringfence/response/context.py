@@ -31,7 +31,8 @@ class Policy:
     critical ones.
     ``lease_minutes``: how long a cut stands before somebody is asked to look again. ``audit_log``: the API server's
     audit log, where it can be read: the second witness of requests whose answer was lost. ``legacy_tokens``: Secrets
-    may be listed, their metadata alone, to find an account's tokens in them.
+    may be listed, their metadata alone, to find an account's tokens in them. ``real_requests``: a recovery asks what it
+    restored over HTTP.
     """
 
     serving_floor: int
@@ -52,8 +53,12 @@ class Policy:
     audit_log: Path | None = None
     legacy_tokens: bool = False
     copy_place: str = ""
+    stamps: bool = False
+    """Whether seals are to have a time stamp."""
+    anchor_places: tuple[str, ...] = ()
     """Where copies of sealed bundles go; empty: nowhere."""
     node_helper: NodeHelperOptions | None = None
+    real_requests: bool = True
     stream_bytes: int = 2 << 30
     stream_seconds: float = 900.0
     """Of one stream of evidence, at most; what is cut is said, and keeps the evidence gate shut."""

@@ -43,6 +43,8 @@ class Live:
     captures: dict[tuple[str, str], Capture] = field(default_factory=dict)
     namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
     views: dict[str, Snapshot] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when this process lets go of the engine: a stage that waits ends by it."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     turn: threading.Lock = field(default_factory=threading.Lock)
     """For stages whose targets share what is changed: what was done for the first is there already for the others."""

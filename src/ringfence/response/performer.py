@@ -19,8 +19,9 @@ from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.playbook_of import playbook_of
 from ringfence.response.scene import Answer, Ended, Paused, Scene
-from ringfence.response.stages import STAGES, cut
+from ringfence.response.stages import cut
 from ringfence.response.stages.cut import finished
+from ringfence.response.stages.table import STAGES
 from ringfence.store import incidents, runs
 
 

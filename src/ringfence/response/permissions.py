@@ -6,6 +6,7 @@ cluster authenticates may ask them.
 
 from __future__ import annotations
 
+from ringfence.actions.refresh import Refresh
 from ringfence.model.permission import Permission
 
 _GET = frozenset({"get"})
@@ -33,6 +34,8 @@ READING = (
     Permission("replicationcontrollers", _GET, "who owns a pod"),
     Permission("nodes", _GET, "a node that is named", everywhere=True),
     Permission("namespaces", _GET, "kube-system, whose uid is the cluster's identity", everywhere=True),
+    Permission("scaledobjects.keda.sh", _LIST, "whether KEDA would scale up what was stopped"),
+    Permission("scaledjobs.keda.sh", _GET, "who owns a Job"),
     Permission("applications.argoproj.io", _LIST, "whether Argo CD would put back what was changed", everywhere=True),
     *(
         Permission(resource, _WATCH | _LIST, "ringfence watch: whether somebody changes what is fenced")
@@ -46,6 +49,14 @@ READING = (
     ),
     Permission("nodes", _WATCH | _LIST, "ringfence watch: whether a cordoned node stays so", everywhere=True),
     Permission("pods", _LIST, "siblings, and the pods of an image, in every namespace", everywhere=True),
+)
+
+RECOVERY = (
+    *Refresh.permissions,
+    Permission("policyreports.wgpolicyk8s.io", _LIST, "recover: whether what was restored breaks a policy"),
+)
+REAL_REQUESTS = (
+    Permission("pods/proxy", _GET, "recover: a real request to what was restored, before customers get it back"),
 )
 
 REHEARSAL = (

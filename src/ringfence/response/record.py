@@ -14,7 +14,7 @@ from ringfence.errors import ExitCode, Guarded, NotFound, RingfenceError, Target
 from ringfence.model.base import Json, isoformat
 from ringfence.model.incident import Determination, Incident, Severity, State
 from ringfence.model.objects import ObjectRef
-from ringfence.model.timeline import AwarenessRecorded, NoteAdded
+from ringfence.model.timeline import AwarenessRecorded, Event, NoteAdded
 from ringfence.platform.kubernetes.resources import NAMESPACE
 from ringfence.platform.kubernetes.targets import kind_of
 from ringfence.response.context import Context, now
@@ -149,11 +149,11 @@ def classify(context: Context, incident: Incident, said: Verdicts) -> None:
             )
 
 
-def move(context: Context, incident: Incident, state: State, reason: str) -> Incident:
+def move(context: Context, incident: Incident, state: State, reason: str, *, beside: Event | None = None) -> Incident:
     """Put the incident into another state. Raises TargetError for an illegal one, Guarded for one that claims too much.
 
     ``post-incident`` and ``closed`` say that it is over: not while a row is open that nobody has accepted, unless it
-    was a false positive; and not while a run has not ended.
+    was a false positive; and not while a run has not ended. ``beside`` goes onto the timeline with it.
     """
     if state in _SETTLED and incident.determination is not Determination.FALSE_POSITIVE:
         retest(context, incident)
@@ -164,6 +164,8 @@ def move(context: Context, incident: Incident, state: State, reason: str) -> Inc
             _check_settled(session, current, state)
         incidents.remember(session, context.principal, moment)
         incidents.move(session, current, state, actor=context.actor, now=moment, reason=reason)
+        if beside is not None:
+            timeline.append(session, incident.id, beside, moment)
         return incidents.get(session, incident.id)
 
 

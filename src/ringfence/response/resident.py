@@ -11,6 +11,7 @@ from ringfence.model.access import verdict
 from ringfence.model.incident import Incident, State
 from ringfence.response.context import Context
 from ringfence.response.statement import retest
+from ringfence.response.watching.helpers import Sweeper
 from ringfence.response.watching.watcher import Options, Watcher
 from ringfence.store import incidents
 
@@ -34,6 +35,7 @@ class Resident:
         self._every = every_seconds
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._known: dict[str, str] = {}
+        self._sweeper = Sweeper(context, say)
         self._watcher = Watcher(context, say, self._wanted.put, options)
 
     def run(self) -> None:
@@ -46,6 +48,7 @@ class Resident:
                 if None in wanted:
                     return
                 if time.monotonic() >= due:
+                    self._sweeper.sweep()
                     self.look()
                     due = time.monotonic() + self._every
                 elif wanted:

@@ -29,6 +29,7 @@ from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
 from ringfence.response import node_helper, policy_canary, steps, token_canary
 from ringfence.response.context import Context, now
+from ringfence.response.recovery.known import without_restored
 from ringfence.store import access, incidents, journal, targets, timeline
 
 _AT_ONCE = 4
@@ -73,6 +74,7 @@ def retest(context: Context, incident: Incident) -> Statement:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
         events = [entry.event for entry in timeline.read(session, incident.id)]
         records = journal.of_incident(session, incident.id)
+        before = access.rows(session, incident.id)
     found = [(ref, suspect(context, incident, ref)) for ref in pods]
     known = [(ref, pod) for ref, pod in found if pod is not None]
     if not known or len(known) < len(found):
@@ -94,7 +96,8 @@ def retest(context: Context, incident: Incident) -> Statement:
                 )
     except PlatformError as error:
         return stored(context, incident, str(error))
-    facts = _without_each_other(gathered, known)
+    accepted = any(row.path == "workload.replacement" and row.acceptance for row in before)
+    facts = without_restored(context, events, _without_each_other(gathered, known), image_accepted=accepted)
     computed = together([(ref.name, compute(one)) for (ref, _), one in zip(known, facts, strict=True)])
     with context.store.write() as session:
         rows = access.save(session, incident.id, computed, actor=context.actor, now=now())

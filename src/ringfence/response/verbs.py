@@ -39,6 +39,7 @@ COMPROMISED = "compromised-workload"
 RELEASE = "release"
 CUT_IDENTITY = "cut-identity"
 RECREATE = "recreate-account"
+RECOVER = "recover"
 DELETE_TOKENS = "delete-tokens"
 _WHEN_ASKED = ("network.canary", "identity.unbind")
 """Steps that are done only when the command asks for them, or when nobody else feels them."""
@@ -80,6 +81,10 @@ class Wish:
     shape: str = "auto"
     accept_same_image: bool = False
     bindings: bool = False
+    revisions: tuple[str, ...] = ()
+    probe: str = ""
+    accept_findings: str = ""
+    watch_seconds: int = 0
     lease_minutes: int | None = None
 
 
@@ -148,6 +153,13 @@ def cut_identity(context: Context, conductor: Conductor, incident: Incident, wis
     return _result(context, CUT_IDENTITY, True, conductor.conduct(run.id))
 
 
+def recover(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
+    """The way back, gate after gate. Each gate that is not passed ends it there. Raises as ``eradicate``."""
+    content, source = find(RECOVER)
+    run = orders.follow_up(context, incident, content, source, _how(wish, ALL, decided=True))
+    return _result(context, RECOVER, True, conductor.conduct(run.id))
+
+
 def recreate_account(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
     """Recreate the accounts of the incident's pods: the person who types it has decided. Raises as ``eradicate``."""
     return _destroy_identity(context, conductor, incident, wish, RECREATE)
@@ -196,6 +208,10 @@ def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
         shape=wish.shape,
         accept_same_image=wish.accept_same_image,
         bindings=wish.bindings,
+        revisions=wish.revisions,
+        probe=wish.probe,
+        accept_findings=wish.accept_findings,
+        watch_seconds=wish.watch_seconds,
         command=wish.command,
     )
 
@@ -207,13 +223,17 @@ MAIN: dict[str, tuple[str, ...]] = {
     RECREATE: ("identity.recreate_account",),
     DELETE_TOKENS: ("identity.delete_tokens",),
     CUT_IDENTITY: ("identity.cut", "identity.unbind"),
+    RECOVER: (
+        *("recovery.clean", "recovery.hole", "recovery.source", "recovery.check"),
+        *("argocd.resume_sync", "keda.resume", "recovery.watch", "incident.move"),
+    ),
     "respond": (),
 }
 """The actions that a verb answers for; none: all of its playbook."""
 
 
 def _verb_of(run: Run) -> str:
-    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE, DELETE_TOKENS):
+    if run.playbook in (RELEASE, CUT_IDENTITY, RECREATE, DELETE_TOKENS, RECOVER):
         return run.playbook
     if run.order.phases == (Phase.CONTAINING.value,):
         return "contain"
@@ -232,6 +252,8 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
     main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
+    if verb == RECOVER:  # gates stand behind each other: the first that is shut is what became of it
+        wanted = [step for step in wanted if not is_done(step.outcome)][:1] or wanted
     return Result(
         verb=verb,
         incident=incident,

@@ -15,6 +15,7 @@ keys       public keys, key ids, the canonical form of a signature
 verify     the numbered algorithm: start here if time is short
 cli        ``ringfence-verify``
 stamp      time stamps of third parties, which lie beside a bundle
+anchor     heads of timelines, for a place elsewhere
 signing    private keys and other signers        (writing side)
 atrest     files of the vault, encrypted        (writing side)
 files      files that appear whole or not at all (writing side)

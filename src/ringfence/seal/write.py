@@ -114,11 +114,22 @@ def _sign(payload: bytes, key: SigningKey) -> Envelope:
 def _spool_timeline(entries: Iterable[TimelineEntry], incident: str, spool: NewFile) -> tuple[Head, str]:
     """Write the lines; return the head of the chain, which is verified on the way, and the digest of the lines."""
     head, digest = GENESIS, hashlib.sha256()
+    waiting, size = list[bytes](), 0
+
+    def out() -> None:
+        lines = b"".join(waiting)
+        digest.update(lines)
+        spool.write(lines)
+
     for entry in entries:
         head = timeline.follow(head, entry, incident)
         line = _line(entry, timeline.MAX_LINE)
-        digest.update(line)
-        spool.write(line)
+        waiting.append(line)
+        size += len(line)
+        if size >= _CHUNK:
+            out()
+            waiting, size = [], 0
+    out()
     return head, digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ no time-out cures. WAL with ``synchronous=FULL``: acknowledged means on disk.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,8 +120,12 @@ def _tune_sqlite(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        writing = connection.get_execution_options().get(_WRITE)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        words = "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN"
+        # Straight to the driver: by way of a statement of the library it takes ten times as long.
+        try:
+            connection.connection.dbapi_connection.execute(words)  # type: ignore[union-attr]  # it is open
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError(words, None, error) from error
 
 
 def _migrate(engine: sa.Engine) -> None:

@@ -15,6 +15,10 @@ from ringfence.model.timeline import EvidenceAcquired, EvidenceSealed
 from ringfence.store import tables
 from ringfence.store.timeline import append, append_all
 
+_LOCK = (
+    sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("which")).values(seq=tables.incident.c.seq)
+)
+
 
 def begin_capture(session: Session, incident: str, key: str) -> int:
     """The number of the capture that ``key`` asks for (1, 2, …); asked again it is the same. It becomes one seal."""
@@ -145,7 +149,7 @@ def capture_of(session: Session, seal_id: str) -> int:
 
 def custody(session: Session, incident: str) -> tuple[str, ...]:
     """The incident's custody entries in order: the JSON of each, as it lies in the store."""
-    return tuple(session.execute(_custody_texts(incident).order_by(tables.custody.c.seq)).scalars())
+    return tuple(session.execute(_custody_texts(incident).order_by(tables.custody.c.seq)).scalars().all())
 
 
 def last_custody(session: Session, incident: str) -> str | None:
@@ -160,9 +164,7 @@ def _custody_texts(incident: str) -> sa.Select[str]:
 
 def lock_custody(session: Session, incident: str) -> None:
     """Queue behind every other writer of this incident, before the chain's head is read."""
-    session.execute(
-        sa.update(tables.incident).where(tables.incident.c.id == incident).values(seq=tables.incident.c.seq)
-    )
+    session.execute(_LOCK, {"which": incident})
 
 
 def add_custody(session: Session, incident: str, entries: Sequence[Json]) -> None:

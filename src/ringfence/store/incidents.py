@@ -16,6 +16,8 @@ from ringfence.model.timeline import Classified, DeterminationMade, IncidentDecl
 from ringfence.store import tables, targets
 from ringfence.store.timeline import GENESIS, append
 
+_INCIDENT = sa.select(tables.incident).where(tables.incident.c.id == sa.bindparam("which"))  # built once: asked often
+
 
 def declare(
     session: Session,
@@ -78,7 +80,7 @@ def get(session: Session, incident_id: str) -> Incident:
     """The incident of that id (``INC-7``; ``inc-7`` and ``7`` are understood). Raises TargetError."""
     wanted = incident_id.strip().upper()
     wanted = wanted if wanted.startswith("INC-") else f"INC-{wanted}"
-    row = session.execute(sa.select(tables.incident).where(tables.incident.c.id == wanted)).one_or_none()
+    row = session.execute(_INCIDENT, {"which": wanted}).one_or_none()
     if row is None:
         raise TargetError(f"there is no incident {incident_id!r}", next_step="ringfence incidents")
     return _incident(row)

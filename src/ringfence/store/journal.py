@@ -16,6 +16,24 @@ from ringfence.model.timeline import ChangeIntended, ChangeResult, PlanMade
 from ringfence.store import tables
 from ringfence.store.timeline import append, parse
 
+# Built once: every step of every target asks for these.
+_OF_STEP = (
+    sa.select(tables.change)
+    .where(
+        tables.change.c.incident == sa.bindparam("of_incident"),
+        sa.or_(
+            tables.change.c.step == sa.bindparam("label"),
+            tables.change.c.step.like(sa.bindparam("attempts"), escape="/"),
+        ),
+    )
+    .order_by(tables.change.c.intended_at, tables.change.c.ordinal)
+)
+_CHANGE = sa.select(tables.change).where(
+    tables.change.c.incident == sa.bindparam("of_incident"),
+    tables.change.c.step == sa.bindparam("of_step"),
+    tables.change.c.id == sa.bindparam("which"),
+)
+
 
 def intend(
     session: Session, *, incident: str, step: str, action: str, ordinal: int, change: Change, actor: str, now: datetime
@@ -105,7 +123,7 @@ def mark_undone(session: Session, record: ChangeRecord) -> None:
 
 
 def find(session: Session, incident: str, step: str, change_id: str) -> ChangeRecord | None:
-    row = session.execute(sa.select(tables.change).where(*_key(incident, step, change_id))).one_or_none()
+    row = session.execute(_CHANGE, {"of_incident": incident, "of_step": step, "which": change_id}).one_or_none()
     return _record(row) if row is not None else None
 
 
@@ -121,15 +139,8 @@ def of_incident(session: Session, incident: str) -> tuple[ChangeRecord, ...]:
 
 def of_step(session: Session, incident: str, label: str) -> tuple[ChangeRecord, ...]:
     """The changes of a step and of its later attempts (``label`` and ``label.2``, …), in the order of their intents."""
-    table = tables.change
-    rows = session.execute(
-        sa.select(table)
-        .where(
-            table.c.incident == incident,
-            sa.or_(table.c.step == label, table.c.step.startswith(f"{label}.", autoescape=True)),
-        )
-        .order_by(table.c.intended_at, table.c.ordinal)
-    )
+    literal = label.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    rows = session.execute(_OF_STEP, {"of_incident": incident, "label": label, "attempts": f"{literal}.%"})
     records = (_record(row) for row in rows)
     return tuple(record for record in records if record.step == label or record.step[len(label) + 1 :].isdigit())
 

@@ -22,6 +22,18 @@ from ringfence.model.timeline import CancelRequested, RunEnded, RunStarted, RunT
 from ringfence.store import tables
 from ringfence.store.timeline import append
 
+# Built once: every step of every target asks for these, and building a statement takes longer than sending it.
+_RUN = sa.select(tables.run).where(tables.run.c.id == sa.bindparam("which"))
+_PLAYBOOK = sa.select(tables.run.c.playbook_bytes, tables.run.c.playbook_sha256).where(
+    tables.run.c.id == sa.bindparam("which")
+)
+_STEP = sa.select(tables.step_run).where(
+    tables.step_run.c.run == sa.bindparam("of_run"),
+    tables.step_run.c.step == sa.bindparam("of_step"),
+    tables.step_run.c.target_uid == sa.bindparam("of_target"),
+)
+_NEW_STEP = sa.insert(tables.step_run)
+
 
 def start(
     session: Session,
@@ -79,7 +91,7 @@ def start(
 
 def get(session: Session, run_id: str) -> Run:
     """Raises TargetError."""
-    row = session.execute(sa.select(tables.run).where(tables.run.c.id == run_id)).one_or_none()
+    row = session.execute(_RUN, {"which": run_id}).one_or_none()
     if row is None:
         raise TargetError(f"there is no run {run_id!r}", next_step="ringfence status INC -o wide")
     return _run(row)
@@ -111,9 +123,7 @@ def ended_before(session: Session, moment: datetime) -> frozenset[str]:
 
 def playbook_bytes(session: Session, run_id: str) -> bytes:
     """The frozen playbook. Raises StoreError when it is not the one that was hashed."""
-    row = session.execute(
-        sa.select(tables.run.c.playbook_bytes, tables.run.c.playbook_sha256).where(tables.run.c.id == run_id)
-    ).one()
+    row = session.execute(_PLAYBOOK, {"which": run_id}).one()
     if hashlib.sha256(row.playbook_bytes).hexdigest() != row.playbook_sha256:
         raise StoreError(
             f"the playbook of {run_id} is not the one that was frozen",
@@ -195,15 +205,16 @@ def finish_step(
     if step_of(session, run, step, target_uid) is not None:
         return
     session.execute(
-        sa.insert(tables.step_run).values(
-            run=run,
-            step=step,
-            target_uid=target_uid,
-            action=action,
-            outcome=outcome.to_json(),
-            proof=proof.to_json() if proof is not None else None,
-            finished_at=now,
-        )
+        _NEW_STEP,
+        {
+            "run": run,
+            "step": step,
+            "target_uid": target_uid,
+            "action": action,
+            "outcome": outcome.to_json(),
+            "proof": proof.to_json() if proof is not None else None,
+            "finished_at": now,
+        },
     )
 
 
@@ -213,10 +224,7 @@ def reopen_step(session: Session, run: str, step: str) -> None:
 
 
 def step_of(session: Session, run: str, step: str, target_uid: str) -> StepRun | None:
-    table = tables.step_run
-    row = session.execute(
-        sa.select(table).where(table.c.run == run, table.c.step == step, table.c.target_uid == target_uid)
-    ).one_or_none()
+    row = session.execute(_STEP, {"of_run": run, "of_step": step, "of_target": target_uid}).one_or_none()
     return _step(row) if row is not None else None
 
 

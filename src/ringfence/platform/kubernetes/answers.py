@@ -231,16 +231,28 @@ def _is_list(answer: Json) -> bool:
     )
 
 
+_OBJECT_OR_NONE = frozenset({dict, type(None)})
+_TEXT_OR_NONE = frozenset({str, type(None)})
+_TEXT = frozenset({str})
+
+
 def _is_object(value: Json) -> bool:
-    """What every reader of an object takes for granted: metadata, spec and status are objects, labels are texts."""
-    objects = ("metadata", "spec") if value.get("kind") == "Status" else ("metadata", "spec", "status")
-    if not all(isinstance(value.get(name), dict | None) for name in objects):
+    """What every reader of an object takes for granted: metadata, spec and status are objects, labels are texts.
+
+    Each item of every list is asked: exact types, which are all that the decoder makes, in one set.
+    """
+    parts = {type(value.get("metadata")), type(value.get("spec"))}
+    if value.get("kind") != "Status":
+        parts.add(type(value.get("status")))
+    if not parts <= _OBJECT_OR_NONE:
         return False
     meta: Json = value.get("metadata") or {}
-    return all(isinstance(meta.get(name), str | None) for name in ("name", "namespace", "uid")) and all(
-        isinstance(texts := meta.get(name), dict | None)
-        and all(isinstance(text, str) for text in (texts or {}).values())
-        for name in ("labels", "annotations")
+    labels, annotations = meta.get("labels"), meta.get("annotations")
+    return (
+        {type(meta.get("name")), type(meta.get("namespace")), type(meta.get("uid"))} <= _TEXT_OR_NONE
+        and {type(labels), type(annotations)} <= _OBJECT_OR_NONE
+        and (not labels or set(map(type, labels.values())) <= _TEXT)
+        and (not annotations or set(map(type, annotations.values())) <= _TEXT)
     )
 
 

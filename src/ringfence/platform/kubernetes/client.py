@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
-from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, KubeConfig, SingleConfig
+from lightkube.config.kubeconfig import DEFAULT_KUBECONFIG, SingleConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 
@@ -29,6 +29,7 @@ from ringfence.errors import ConfigError, NotFound, NotSent, PlatformError
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes import answers, deadline, failures
 from ringfence.platform.kubernetes.answers import parse as parse
+from ringfence.platform.kubernetes.kubeconfig import found
 from ringfence.platform.kubernetes.resources import POD, Resource
 
 FIELD_MANAGER = "ringfence"
@@ -51,7 +52,7 @@ def connect(
     """
     where = kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
     try:
-        single = _kubeconfig(kubeconfig).get(context)
+        single = found(kubeconfig).get(context)
         if single is None or single.user is None:
             raise LightkubeConfigError("it has no current context with a user")
         http = Client(single, ConnectionParams(timeout=httpx2.Timeout(timeout_seconds)))
@@ -65,22 +66,6 @@ def connect(
     return Cluster(http, single, max_answer_bytes)
 
 
-def _kubeconfig(named: str | None) -> KubeConfig:
-    """As kubectl looks for it: the account that a pod has is the last resort, not the first."""
-    if named:
-        return KubeConfig.from_file(Path(named).expanduser())
-    if listed := os.environ.get("KUBECONFIG"):
-        files = [file for file in listed.split(os.pathsep) if file]
-        if len(files) != 1:
-            raise LightkubeConfigError("KUBECONFIG names several files: kubectl config view --flatten --raw makes one")
-        return KubeConfig.from_file(Path(files[0]).expanduser())
-    if Path(DEFAULT_KUBECONFIG).expanduser().is_file():
-        return KubeConfig.from_file(DEFAULT_KUBECONFIG)
-    with contextlib.suppress(LightkubeConfigError, LookupError):
-        return KubeConfig.from_service_account()
-    raise LightkubeConfigError(f"neither KUBECONFIG nor {DEFAULT_KUBECONFIG} nor a pod's service account is there")
-
-
 class Cluster:
     """One cluster. ``server`` is its URL, ``namespace`` the context's default namespace."""
 
@@ -91,6 +76,7 @@ class Cluster:
         deadline.limit(self._http)
         answers.guard(self._http, max_answer_bytes)
         self._max_answer_bytes = max_answer_bytes
+        self._root = str(http.base_url).rstrip("/")
         self.server = str(config.cluster.server)
         self.context = config.context_name or ""
         self.namespace = config.namespace
@@ -136,8 +122,7 @@ class Cluster:
     def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> tuple[Json, ...]:
         """Every object of a collection, all pages, each with its apiVersion and kind (a list's items lack them)."""
         found: list[Json] = []
-        for page in self.pages(resource, namespace, labels=labels, fields=fields):
-            body = parse(page, "list", resource.plural)
+        for _, body in self._pages(resource, namespace, labels=labels, fields=fields):
             items = [
                 {**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in body.get("items") or ()
             ]
@@ -146,6 +131,13 @@ class Cluster:
 
     def pages(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[bytes]:
         """A collection page by page, the bytes as the server sent them; as large as one answer may be, altogether."""
+        for page, _ in self._pages(resource, namespace, labels=labels, fields=fields):
+            yield page
+
+    def _pages(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Iterator[tuple[bytes, Json]]:
+        """Each page as it was sent, and as it was read."""
         query: dict[str, str] = {"limit": str(_PAGE)}
         if labels:
             query["labelSelector"] = labels
@@ -166,8 +158,9 @@ class Cluster:
                 too_large = answers.TooLarge(answers.too_large(self._max_answer_bytes))
                 raise self._unanswered(too_large, verb="list", target=target)
             # Understood before it is handed on: who keeps pages may take each for a list.
-            token = answers.next_page(parse(answer.content, "list", resource.plural))
-            yield answer.content
+            page = parse(answer.content, "list", resource.plural)
+            token = answers.next_page(page)
+            yield answer.content, page
             if not token:
                 return
             if token == query.get("continue"):
@@ -341,7 +334,9 @@ class Cluster:
         content_type: str = "",
         audit_id: str = "",
         accept: str = "application/json",
+        seconds: float | None = None,
     ) -> httpx2.Response:
+        """One try. ``seconds``: how long a read may take, where that is not what the cluster's other requests may."""
         failures.refuse_unaskable(path, verb=verb, target=target)
         headers = {"Accept": accept}
         if content_type:
@@ -349,9 +344,11 @@ class Cluster:
         if audit_id:
             headers["Audit-ID"] = audit_id
         try:
-            with deadline.within(self._http.timeout.read):
+            with deadline.within(seconds or self._http.timeout.read):
+                # The whole address at once: httpx2 would take it apart three times to put it together.
+                where = f"{self._root}{path}?{urlencode(query, quote_via=quote)}" if query else f"{self._root}{path}"
                 answer = self._http.request(
-                    method, path, params=dict(query) if query else None, content=content, headers=headers
+                    method, where, content=content, headers=headers, timeout=seconds or httpx2.USE_CLIENT_DEFAULT
                 )
         except httpx2.HTTPError as error:
             raise self._unanswered(error, verb=verb, target=target, audit_id=audit_id) from error

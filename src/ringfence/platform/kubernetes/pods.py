@@ -84,6 +84,18 @@ def _images(pod: Json) -> _Images:
     )
 
 
+def image_names(pod: Json) -> frozenset[str]:
+    """The images of init and main containers, as the specification asks for them."""
+    found = containers(pod, ("initContainers", "containers"))
+    return frozenset(str(container.spec.get("image", "")) for container in found)
+
+
+def digests(pod: Json) -> frozenset[str]:
+    """What the pod's init and main containers really run, as far as they were started."""
+    found = containers(pod, ("initContainers", "containers"))
+    return frozenset(digest_of(container.image_id) for container in found if container.image_id)
+
+
 def service_account(pod: Json) -> str:
     return str(pod["spec"].get("serviceAccountName") or "default")
 

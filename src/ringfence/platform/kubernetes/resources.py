@@ -51,10 +51,13 @@ REPLICATION_CONTROLLER = Resource("v1", "ReplicationController", "replicationcon
 CRON_JOB = Resource("batch/v1", "CronJob", "cronjobs")
 HORIZONTAL_POD_AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 SCALED_OBJECT = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
-"""KEDA's: a custom resource that most clusters do not have."""
+SCALED_JOB = Resource("keda.sh/v1alpha1", "ScaledJob", "scaledjobs")
+"""KEDA's: custom resources that most clusters do not have."""
 APPLICATION = Resource("argoproj.io/v1alpha1", "Application", "applications")
 APPLICATION_SET = Resource("argoproj.io/v1alpha1", "ApplicationSet", "applicationsets")
 """Argo CD's: custom resources that many clusters do not have."""
+POLICY_REPORT = Resource("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports")
+"""What policy engines (Kyverno and others) find in the background: a custom resource that many clusters do not have."""
 POD_DISRUPTION_BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)

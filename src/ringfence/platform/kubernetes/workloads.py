@@ -11,6 +11,7 @@ from ringfence.errors import TargetError
 from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
+from ringfence.platform.kubernetes.keda import pointing_at
 from ringfence.platform.kubernetes.owners import controller_of
 from ringfence.platform.kubernetes.pods import is_finished
 from ringfence.platform.kubernetes.resources import (
@@ -111,8 +112,8 @@ def read_workload(cluster: Cluster, target: ObjectRef, pool: ThreadPoolExecutor)
         pods=pods,
         between=middle,
         neighbours=tuple(pod for pod in found[POD] if pod["metadata"]["uid"] not in uids),
-        autoscalers=_pointing_at(obj, found[HORIZONTAL_POD_AUTOSCALER]),
-        scaled_objects=_pointing_at(obj, found[SCALED_OBJECT]),
+        autoscalers=pointing_at(obj, found[HORIZONTAL_POD_AUTOSCALER]),
+        scaled_objects=pointing_at(obj, found[SCALED_OBJECT]),
         services=found[SERVICE],
         endpoint_slices=found[ENDPOINT_SLICE],
         disruption_budgets=found[POD_DISRUPTION_BUDGET],
@@ -136,6 +137,16 @@ def owned(
     return between, tuple(pod for pod in pods if _controller_uid(pod) in owners and not is_finished(pod))
 
 
+def template_of(obj: Json) -> Json:
+    """A workload's pod template as a pod has it, ``metadata`` and ``spec``, wherever its kind keeps it (pure)."""
+    spec = obj.get("spec") or {}
+    of_job = ((spec.get("jobTemplate") or {}).get("spec") or {}).get("template")
+    of_scaled_job = (spec.get("jobTargetRef") or {}).get("template")
+    found: Json = of_job or of_scaled_job or spec.get("template") or {}
+    meta = {"name": obj["metadata"]["name"], "namespace": obj["metadata"].get("namespace", "")}
+    return {"metadata": {**(found.get("metadata") or {}), **meta}, "spec": found.get("spec") or {}}
+
+
 def read_node(cluster: Cluster, target: ObjectRef) -> NodeView:
     """The node and all others. Raises TargetError, NotFound, Denied, Unanswered."""
     obj, reading = read_object(cluster, target)
@@ -144,12 +155,3 @@ def read_node(cluster: Cluster, target: ObjectRef) -> NodeView:
 
 def _controller_uid(obj: Json) -> str:
     return str((controller_of(obj) or {}).get("uid", ""))
-
-
-def _pointing_at(obj: Json, scalers: Iterable[Json]) -> tuple[Json, ...]:
-    """KEDA's reference may leave the kind out: then it means a Deployment."""
-    kind, name = obj["kind"], obj["metadata"]["name"]
-    references = ((scaler, (scaler.get("spec") or {}).get("scaleTargetRef") or {}) for scaler in scalers)
-    return tuple(
-        scaler for scaler, ref in references if (ref.get("kind", DEPLOYMENT.kind), ref.get("name")) == (kind, name)
-    )

@@ -11,6 +11,7 @@ from ringfence.actions.canary import Canary, Options
 from ringfence.actions.registry import ACTIONS
 from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import RingfenceError
+from ringfence.evidence.anchoring import Anchorer
 from ringfence.evidence.copies import Copier
 from ringfence.evidence.permissions import PERMISSIONS as EVIDENCE
 from ringfence.evidence.vault import Vault
@@ -26,6 +27,7 @@ from ringfence.response.readiness.copies import check_copies
 from ringfence.response.readiness.findings import Finding, failed
 from ringfence.response.readiness.monitoring import check_monitoring
 from ringfence.response.readiness.network import check_network
+from ringfence.response.readiness.outside import check_anchors, check_stamps
 from ringfence.response.readiness.rehearsal import Stage, rehearse
 from ringfence.response.readiness.rights import rights
 from ringfence.seal.signing import SigningKey
@@ -55,6 +57,7 @@ class Site:
     namespaces: tuple[str, ...]
     canary: Options | None
     probe: bool
+    anchorer: Callable[[Store], Anchorer | None] = lambda _store: None
 
 
 def examine(site: Site) -> Iterator[Finding]:
@@ -62,6 +65,8 @@ def examine(site: Site) -> Iterator[Finding]:
     yield from local.check_store(site.open_store, site.engine_lock)
     yield local.check_vault(site.vault)
     yield from check_copies(site.open_store, site.copier)
+    yield from check_stamps(site.open_store, site.policy.stamps)
+    yield from check_anchors(site.open_store, site.anchorer)
     yield local.check_key(site.load_key, site.key)
     yield local.check_contacts(site.contacts)
     yield from local.check_pages(site.rota, site.open_store)

@@ -11,6 +11,7 @@ from ringfence.evidence.logs import LogCapture
 from ringfence.model.base import Json
 from ringfence.model.incident import State
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.proof import Proof
 from ringfence.model.run import Ceiling, Run
 from ringfence.model.timeline import CaptureOpened, StepFinished
 from ringfence.platform.kubernetes.resources import ENDPOINT_SLICE, SERVICE
@@ -223,7 +224,7 @@ def _refused(scene: Scene, gate: str, refused: Refused) -> Ended:
     return finished(scene, Quarantine.name, refused)
 
 
-def finished(scene: Scene, action: str, outcome: Outcome) -> Ended:
+def finished(scene: Scene, action: str, outcome: Outcome, proof: Proof | None = None) -> Ended:
     """End a step that sent nothing, with its event."""
     event = StepFinished(
         occurred_at=now(),
@@ -231,8 +232,9 @@ def finished(scene: Scene, action: str, outcome: Outcome) -> Ended:
         step=scene.label,
         action=action,
         outcome=outcome,
+        proof=proof,
         target=scene.target,
     )
     with scene.context.store.write() as session:
         timeline.append(session, scene.incident.id, event, now())
-    return Ended(outcome)
+    return Ended(outcome, proof)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringfence.app.paging import rota as rota
 from ringfence.config import Config
 from ringfence.errors import ConfigError, TargetError, VaultError
 from ringfence.model.incident import Incident
@@ -22,7 +23,6 @@ from ringfence.store.database import Store, open_store, sqlite_file
 if TYPE_CHECKING:  # the commands that only look are there at once: what acts and seals is imported where it is used
     from ringfence.actions.canary import Options as CanaryOptions
     from ringfence.actions.node_helper import Options as NodeHelperOptions
-    from ringfence.config import Receiver as ConfiguredReceiver
     from ringfence.durable.port import Engine
     from ringfence.evidence.copies import Copier
     from ringfence.evidence.sealing import Sealer
@@ -30,11 +30,11 @@ if TYPE_CHECKING:  # the commands that only look are there at once: what acts an
     from ringfence.evidence.vault import Vault
     from ringfence.model.evidence import Seal
     from ringfence.platform.kubernetes.client import Cluster
-    from ringfence.response.paging import Rota
     from ringfence.response.readiness import Site
     from ringfence.response.watching.watcher import Options
     from ringfence.seal.signing import SigningKey
 
+_LISTS_SECRETS = "identity.delete_tokens"  # the one action that is not enabled unless its own key says so
 _READERS = 16
 _LOG_STREAMS = 16
 
@@ -131,10 +131,8 @@ def local_principal() -> Principal:
 
 def policy(config: Config) -> Policy:
     """What the configuration decides about a response. Raises ConfigError."""
-    from ringfence.actions.registry import ACTIONS
-
     return Policy(
-        disabled=frozenset(ACTIONS) - frozenset(enabled_actions(config)),
+        disabled=_disabled(config),
         serving_floor=config.containment.serving_floor,
         pre_cut_wait_ms=config.containment.pre_cut_wait_ms,
         seal_max_age_seconds=config.containment.seal_max_age_seconds,
@@ -150,12 +148,25 @@ def policy(config: Config) -> Policy:
         canary=_canary(config),
         canary_always=config.canary.enabled,
         copy_place=copy_place(config),
+        stamps=config.signing.timestamp_url is not None,
+        anchor_places=config.anchor.places,
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
         node_helper=_node_helper(config),
+        real_requests=config.recovery.real_requests,
         stream_bytes=config.evidence.stream_mebibytes << 20,
         stream_seconds=config.evidence.stream_seconds,
     )
+
+
+def _disabled(config: Config) -> frozenset[str]:
+    """The actions that may not be used here. Raises ConfigError for a name that is none."""
+    if config.actions.enabled is None:
+        # Without importing what acts: a command that only looks asks this too.
+        return frozenset() if config.identity.legacy_tokens else frozenset({_LISTS_SECRETS})
+    from ringfence.actions.registry import ACTIONS
+
+    return frozenset(ACTIONS) - frozenset(enabled_actions(config))
 
 
 def watching(config: Config) -> Options:
@@ -170,47 +181,6 @@ def watching(config: Config) -> Options:
         guard=section.guard,
         call=tuple(f"{contact.role}: {contact.name}, {contact.reach}" for contact in config.contacts),
     )
-
-
-def rota(config: Config) -> Rota:
-    """Who is paged. Reads no secret yet."""
-    from datetime import timedelta
-
-    from ringfence.model.page import PageKind
-    from ringfence.response.paging import Receiver, Rota
-
-    roles = tuple(contact.role for contact in config.contacts)
-    kinds = frozenset(kind.value for kind in PageKind)
-    return Rota(
-        receivers=tuple(
-            Receiver(
-                name=one.name,
-                url=functools.partial(_secret_url, one),
-                roles=frozenset(word for word in one.wanted if word in roles),
-                kinds=frozenset(PageKind(word) for word in one.wanted if word in kinds and word not in roles),
-                min_severity=one.min_severity,
-            )
-            for one in config.notify.to
-        ),
-        contacts=roles,
-        escalate_after=timedelta(minutes=config.notify.escalate_minutes),
-    )
-
-
-def _secret_url(receiver: ConfiguredReceiver) -> str:
-    """The Apprise URL, read anew each time: a rotated secret is taken up. Raises ConfigError without showing it."""
-    if receiver.url is not None:
-        return receiver.url.get_secret_value().strip()
-    assert receiver.url_file is not None
-    try:
-        return receiver.url_file.expanduser().read_text().strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the URL of the receiver {receiver.name} cannot be read",
-            location=f"notify.to {receiver.name}",
-            why=error.strerror or "" if isinstance(error, OSError) else "it is no text",
-            next_step=f"check {receiver.url_file}",
-        ) from error
 
 
 def reach(config: Config) -> Cluster:
@@ -330,7 +300,6 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
     The one that lists Secrets only where the configuration opts in to that as well.
     """
     from ringfence.actions.registry import ACTIONS
-    from ringfence.actions.tokens import DeleteTokens
 
     chosen = config.actions.enabled
     unknown = [name for name in chosen or () if name not in ACTIONS]
@@ -342,7 +311,7 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
             next_step="ringfence actions list",
         )
     listed = tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
-    return tuple(name for name in listed if name != DeleteTokens.name or config.identity.legacy_tokens)
+    return tuple(name for name in listed if name != _LISTS_SECRETS or config.identity.legacy_tokens)
 
 
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:
@@ -358,14 +327,16 @@ def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...
     from ringfence.actions.tokens import DeleteTokens
     from ringfence.actions.unbind import Unbind
     from ringfence.evidence.permissions import PERMISSIONS
-    from ringfence.response.permissions import READING, REHEARSAL
+    from ringfence.response.permissions import READING, REAL_REQUESTS, RECOVERY, REHEARSAL
 
     canary = Canary.permissions if _canary(config) is not None else ()
     guard = FencedGuard.permissions if config.watch.guard else ()
     bind = Unbind.binding_rights if Unbind.name in enabled and config.identity.restore_bindings else ()
     secrets = DeleteTokens.secret_rights if DeleteTokens.name in enabled and config.identity.legacy_tokens else ()
+    recovery = (*RECOVERY, *(REAL_REQUESTS if config.recovery.real_requests else ()))
     return permissions_of(
-        [ACTIONS[name] for name in enabled], (*canary, *guard, *bind, *secrets, *READING, *PERMISSIONS, *REHEARSAL)
+        [ACTIONS[name] for name in enabled],
+        (*canary, *guard, *bind, *secrets, *recovery, *READING, *PERMISSIONS, *REHEARSAL),
     )
 
 

@@ -1,0 +1,1 @@
+"""``make demo``: an attack on the lab and the response to it, live. One module for each scenario."""

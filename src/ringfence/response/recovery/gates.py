@@ -1,0 +1,208 @@
+"""The first gates: nothing suspect is left running, and the hole is closed or accepted by a named person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ringfence.actions.perform import dry_run
+from ringfence.errors import Invalid, PlatformError
+from ringfence.model.access import AccessPath, PathState
+from ringfence.model.base import Json
+from ringfence.model.catalogue import HoleParams
+from ringfence.model.incident import State
+from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import Applied, Failed, Outcome, Problem, Refused
+from ringfence.model.plan import Change, Verb
+from ringfence.model.proof import Level, Proof
+from ringfence.platform.kubernetes.pods import image_names
+from ringfence.platform.kubernetes.resources import POD
+from ringfence.platform.kubernetes.selectors import printable
+from ringfence.response.context import Context, now
+from ringfence.response.recovery import scope as scopes
+from ringfence.response.recovery.scope import Restored, Scope
+from ringfence.response.scene import Answer, Scene
+from ringfence.response.stages.cut import finished
+from ringfence.response.statement import retest
+from ringfence.store import access, incidents
+
+REPLACEMENT = "workload.replacement"
+_LATER = (REPLACEMENT, "gitops.reversal", "keda.scaling")
+"""Rows of gates of their own: the hole, and what recovery itself gives back to Argo CD."""
+_CONTROL = "ringfence.invalid/control"
+_SHOW = 5
+
+
+def clean(scene: Scene) -> Answer:
+    """``recovery.clean``: every suspect is gone, and every other way in is dead or accepted."""
+    context, incident = scene.context, scene.incident
+    statement = retest(context, incident)
+    if statement.why:
+        return finished(scene, scene.step.action, _unread(statement.why))
+    alive = [str(ObjectRef.of(context.cluster_id, facts.live)) for facts in statement.facts if facts.live is not None]
+    if alive:
+        return finished(
+            scene,
+            scene.step.action,
+            Refused(
+                reason=f"suspects are left running: {', '.join(alive[:_SHOW])}",
+                next_step=f"ringfence eradicate {incident.id}; or, if it was a false positive, "
+                f"ringfence release {incident.id}",
+            ),
+        )
+    open_rows = [row for row in statement.rows if row.is_open and row.path not in _LATER]
+    if open_rows:
+        return finished(scene, scene.step.action, _open(incident.id, open_rows))
+    with context.store.write() as session:
+        if incidents.get(session, incident.id).state.may_become(State.RECOVERING):
+            incidents.move(session, incident, State.RECOVERING, actor=context.actor, now=now())
+    accepted = [f"{row.path} (accepted by {row.acceptance.principal})" for row in statement.rows if row.acceptance]
+    gone = len(statement.facts)
+    proof = Proof(
+        claim=f"each of the {gone} suspects is gone, and no other way in is open and unaccepted",
+        level=Level.OBSERVED,
+        by="the kubelets, which let a pod's object go only after its containers have ended, and the statement's rows",
+        at=now(),
+        why_not_higher="taken on by named people: " + "; ".join(accepted)
+        if accepted
+        else "what left no trace in the cluster cannot be seen from it",
+    )
+    return finished(scene, scene.step.action, Applied(), proof)
+
+
+def hole(scene: Scene) -> Answer:
+    """``recovery.hole``: one way to close it, tried; or the row ``workload.replacement`` is accepted.
+
+    Where Argo CD delivers the workload, the template is only known after it was let go: then the approved revision is
+    what stands for it here, and ``recovery.check`` looks at what came of it.
+    """
+    context, incident = scene.context, scene.incident
+    assert isinstance(scene.params, HoleParams)
+    try:
+        found = scopes.read(context, incident)
+        outcome, proof = judge(scene, found, scene.params.closed_by)
+    except PlatformError as error:
+        return finished(scene, scene.step.action, Failed(problem=Problem.of(error)))
+    return finished(scene, scene.step.action, outcome, proof)
+
+
+def judge(scene: Scene, found: Scope, closed_by: str, *, delivered: bool = False) -> tuple[Outcome, Proof | None]:
+    """Whether the hole is closed or accepted now. ``delivered``: what Argo CD brings is there, no promise counts."""
+    incident = scene.incident.id
+    if accepted := acceptance_of(scene.context, incident):
+        assert accepted.acceptance is not None
+        who = accepted.acceptance
+        proof = _proof(f"the hole is accepted by {who.principal}: {who.reason}", Level.NONE, who.principal, _ACCEPTED)
+        return Applied(), proof
+    if closed_by == "blocked-image":
+        return _blocked(scene, found)
+    # A template that names no image is not known: that is no other one.
+    same = [one for one in found.restored if (asked := image_names(one.template)) & found.images or not asked]
+    promised = [] if delivered else [one for one in same if is_promised(scene, one, found)]
+    if len(promised) < len(same):
+        left = [str(one.ref) for one in same if one not in promised]
+        return (
+            Refused(
+                reason=f"{', '.join(left[:_SHOW])} would start the suspects' image again: "
+                f"{', '.join(printable(name) for name in sorted(found.images)[:_SHOW])}",
+                next_step="give it another image (where Argo CD delivers it: in Git, then ringfence recover "
+                f"{incident} --revision COMMIT); or take it on: ringfence accept {incident} {REPLACEMENT} --reason …",
+            ),
+            None,
+        )
+    if promised:
+        names = ", ".join(str(one.ref) for one in promised[:_SHOW])
+        return Applied(), _proof(
+            f"the approved revision closes it, says who approved it: {names} still has the suspects' image",
+            Level.REQUESTED,
+            scene.run.requested_by,
+            "what Argo CD delivers is looked at once it is there",
+        )
+    return Applied(), _proof(
+        "no template asks for an image of the suspects",
+        Level.COMPUTED,
+        "the workloads' own objects, read from the API server",
+        "whether the hole was in the image, and only there, the API cannot tell",
+    )
+
+
+def is_promised(scene: Scene, one: Restored, found: Scope) -> bool:
+    """Whether an approved revision is to bring the workload another template than that of the suspects."""
+    bad = bool(image_names(one.template) & found.images)
+    return bad and one.application is not None and bool(scene.run.order.revisions)
+
+
+def acceptance_of(context: Context, incident: str) -> AccessPath | None:
+    """The row about the template, when a named person has taken it on."""
+    with context.store.read() as session:
+        rows = access.rows(session, incident)
+    return next((row for row in rows if row.path == REPLACEMENT and row.state is PathState.ACCEPTED), None)
+
+
+def _blocked(scene: Scene, found: Scope) -> tuple[Outcome, Proof | None]:
+    """A bare pod of each of the suspects' images is sent as a dry run; admission has to refuse each, and to let the
+    same pod with another image pass: else it refuses something else of it, a quota for example."""
+    context, incident = scene.context, scene.incident
+    wanted = sorted({(ref.namespace, name) for ref, pod in found.suspects for name in image_names(pod)})
+    others = sorted({name for one in found.restored for name in image_names(one.template)} - found.images)
+    said = []
+    for namespace, image in wanted:
+        why = _refusal(context, namespace, image)
+        control = others[0] if others else _CONTROL
+        if why is None:
+            reason = f"a pod with the image {printable(image)} would be admitted in {namespace}"
+        elif (also := _refusal(context, namespace, control)) is not None:
+            reason = f"a pod with the image {printable(control)} is refused in {namespace} as well: {also}"
+        else:
+            said.append(f"{printable(image)}: {why}")
+            continue
+        next_step = f"refuse the image by a policy; or: ringfence accept {incident.id} {REPLACEMENT} --reason …"
+        return Refused(reason=reason, next_step=next_step), None
+    if not said:
+        return Refused(reason="the incident has no suspect whose image could be tried"), None
+    claim = "admission refuses a pod of each image of the suspects, and admits it with another image"
+    return Applied(), _proof(claim, Level.PROVEN, "; ".join(said[:_SHOW]), "")
+
+
+def _refusal(context: Context, namespace: str, image: str) -> str | None:
+    """What admission says to such a pod; None when it lets it pass. Raises Denied (RBAC), Unanswered."""
+    try:
+        dry_run(context.cluster, _try_out(context.cluster_id, namespace, image))
+    except Invalid as error:
+        return error.why or error.what
+    return None
+
+
+def _try_out(cluster_id: str, namespace: str, image: str) -> Change:
+    name = "ringfence-try-image"
+    body: Json = {
+        "apiVersion": POD.api_version,
+        "kind": POD.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"automountServiceAccountToken": False, "containers": [{"name": "image", "image": image}]},
+    }
+    ref = ObjectRef(
+        cluster=cluster_id, api_version=POD.api_version, kind=POD.kind, namespace=namespace, name=name, uid=""
+    )
+    return Change(id="try-image", ref=ref, verb=Verb.CREATE, body=body, effect="none: a dry run")
+
+
+_ACCEPTED = "nothing was closed: a person takes it on"
+
+
+def _proof(claim: str, level: Level, by: str, why_not_higher: str) -> Proof:
+    return Proof(claim=claim, level=level, by=by, at=now(), why_not_higher=why_not_higher)
+
+
+def _unread(why: str) -> Failed:
+    return Failed(problem=Problem(code="unread", what="the cluster could not be read", why=why))
+
+
+def _open(incident: str, rows: Iterable[AccessPath]) -> Refused:
+    found = list(rows)
+    words = "; ".join(f"{row.path} is {row.state}: {row.why}" for row in found[:_SHOW])
+    more = f"; and {len(found) - _SHOW} more" if len(found) > _SHOW else ""
+    return Refused(
+        reason=f"open, and accepted by nobody: {words}{more}",
+        next_step=f"ringfence status {incident} -o wide; what cannot be closed: ringfence accept {incident} "
+        f"{found[0].path} --reason …",
+    )

@@ -1,0 +1,117 @@
+"""The stages that give back: ``workload.restore`` for what was stopped, ``recovery.rebind`` for rights."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from ringfence.actions.restore import Restore
+from ringfence.actions.unbind import Unbind
+from ringfence.errors import PlatformError
+from ringfence.model.catalogue import RestoreParams
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, describe, next_step_of
+from ringfence.platform.argocd import applications
+from ringfence.platform.kubernetes.pods import image_names
+from ringfence.response import steps
+from ringfence.response.recovery import gates, pausing
+from ringfence.response.recovery import scope as scopes
+from ringfence.response.scene import Answer, Ended, Scene
+from ringfence.response.stages import destroy
+from ringfence.response.stages.cut import finished, settings
+from ringfence.response.undo import take_back
+from ringfence.store import journal
+
+_DELIVERED_SECONDS = 180.0
+_POLL_SECONDS = 0.5
+_NUMBERED = ("Deployment", "StatefulSet", "ReplicaSet")
+
+
+def restore(scene: Scene) -> Answer:
+    """One stopped workload. Not while its template has the suspects' image and nobody took that on."""
+    context, incident, target = scene.context, scene.incident, scene.object
+    assert isinstance(scene.params, RestoreParams)
+    record = scopes.stop_of(context, incident, target)
+    if record is None:
+        return finished(scene, Restore.name, Already(reason=f"{target} is not stopped by this incident"))
+    one = scene.params.replicas == "one"
+    if one and target.kind not in _NUMBERED:
+        return finished(
+            scene, Restore.name, Skipped(reason=f"a {target.kind} comes back as a whole: there is no first")
+        )
+    try:
+        held = _once_delivered(scene)
+    except PlatformError as error:
+        return finished(scene, Restore.name, Failed(problem=Problem.of(error)))
+    if held is not None:
+        return finished(scene, Restore.name, held)
+    how = replace(settings(scene), saved=record.change.prior, only_one=one)
+    action = Restore(context.cluster, how)
+    answer = destroy.carry(scene, action, before=lambda _plan: None, after=lambda _held, _ended: None)
+    if isinstance(answer, Ended) and steps.is_done(answer.outcome) and not one:
+        with context.store.write() as session:
+            journal.mark_undone(session, record)
+    return answer
+
+
+def rebind(scene: Scene) -> Answer:
+    """``recovery.rebind``: bindings that the incident took, the last taken first."""
+    context, incident, name = scene.context, scene.incident, scene.step.action
+    with context.store.read() as session:
+        records = journal.of_incident(session, incident.id)
+    outcomes: list[tuple[str, Outcome]] = []
+    for record in reversed(scopes.standing(records, Unbind.name)):
+        outcome = take_back(context, incident, record)
+        scene.live.say(f"{record.change.ref}: {describe(outcome)}")
+        outcomes.append((str(record.change.ref), outcome))
+    left = [(ref, outcome) for ref, outcome in outcomes if not steps.is_done(outcome)]
+    if left:
+        hints = (next_step_of(outcome) for _, outcome in left)
+        return finished(
+            scene,
+            name,
+            Refused(
+                reason="; ".join(f"{ref}: {describe(outcome)}" for ref, outcome in left),
+                next_step=next((hint for hint in hints if hint), ""),
+            ),
+        )
+    if any(isinstance(outcome, Applied) for _, outcome in outcomes):
+        return finished(scene, name, Applied())
+    return finished(scene, name, Already(reason="no rights of an account were taken, or all are back"))
+
+
+def _once_delivered(scene: Scene) -> Outcome | None:
+    """Why the workload must not start. Argo CD, once it syncs by itself again, gets the time to bring a template."""
+    deadline = time.monotonic() + _DELIVERED_SECONDS
+    while True:
+        held = _held_back(scene)
+        if not isinstance(held, Skipped) or not _is_awaited(scene) or time.monotonic() >= deadline:
+            return held
+        pausing.pause(scene.live, _POLL_SECONDS)
+
+
+def _is_awaited(scene: Scene) -> bool:
+    """Whether an Application that syncs by itself delivers the workload."""
+    found = scopes.read(scene.context, scene.incident)
+    return any(
+        one.ref.uid == scene.object.uid
+        and one.application is not None
+        and applications.automated(one.application) is not None
+        for one in found.restored
+    )
+
+
+def _held_back(scene: Scene) -> Outcome | None:
+    """Why the workload must not start now: it would start the suspects' image."""
+    found = scopes.read(scene.context, scene.incident)
+    mine = next((one for one in found.restored if one.ref.uid == scene.object.uid), None)
+    if mine is None or not image_names(mine.template) & found.images:
+        return None
+    if gates.acceptance_of(scene.context, scene.incident.id) is not None:
+        return None
+    if mine.application is not None:
+        name = mine.application["metadata"]["name"]
+        return Skipped(reason=f"its template has the suspects' image: Application {name} brings another one")
+    return Refused(
+        reason=f"{scene.object} would start the suspects' image again",
+        next_step=f"give it another image, or: ringfence accept {scene.incident.id} workload.replacement --reason …",
+    )
