@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
-import struct
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
+
+from tests.loopback import Handler, Loopback
 
 
 @dataclass(frozen=True)
@@ -45,61 +41,23 @@ class Answer:
 Responder = Callable[[Request], Answer]
 
 
-class Wire:
+class Wire(Loopback):
     """The server, for the length of a ``with`` block. ``requests`` are kept in the order of their arrival."""
 
     def __init__(self, responder: Responder | Answer, *, tls: ssl.SSLContext | None = None) -> None:
         self.responder = responder if callable(responder) else lambda _request: responder
         self.requests: list[Request] = []
-        self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        if tls is not None:
-            # The handshake belongs to the connection's own thread: a client that refuses us must not end the server.
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._scheme = "http" if tls is None else "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_handler(self), tls=tls)
 
     def answer(self, request: Request) -> Answer:
         self.requests.append(request)
         answer = self.responder(request)
-        self._closing.wait(answer.delay)
+        self.closing.wait(answer.delay)
         return answer
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing.set()
-        stop = threading.Thread(target=self._server.shutdown)
-        stop.start()
-        with contextlib.suppress(OSError):  # a knock, so that it does not sleep its interval out: every test waits
-            socket.create_connection(self._server.server_address[:2], 1.0).close()
-        stop.join()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are part of the tests."""
-
-
-def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 30
-        disable_nagle_algorithm = True
-
+def _handler(wire: Wire) -> type[Handler]:
+    class Handling(Handler):
         def _any(self) -> None:
             parts = urlsplit(self.path)
             answer = wire.answer(
@@ -112,7 +70,7 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
                 )
             )
             if answer.sends == 0:
-                self._reset()
+                self.reset()
                 return
             named = {name.lower() for name in answer.headers}
             self.send_response_only(answer.status)
@@ -126,19 +84,11 @@ def _handler(wire: Wire) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
             if answer.sends is not None:
                 time.sleep(0.05)  # the reset must not overtake what was sent
-                self._reset()
+                self.reset()
 
         do_GET = do_POST = do_PATCH = do_DELETE = _any
 
-        def _reset(self) -> None:
-            self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Tests are quiet."""
-
-    return Handler
+    return Handling
 
 
 def kubeconfig(path: Path, server: str, *, user: Any = None, **cluster: Any) -> str:

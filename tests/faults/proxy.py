@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig
+
+from tests.loopback import Handler, Loopback
 
 UPSTREAM_SECONDS = 20.0
 _HOP = frozenset(
@@ -149,7 +147,7 @@ class Upstream:
         self._http.close()
 
 
-class Proxy:
+class Proxy(Loopback):
     """The proxy, for the length of a ``with`` block. ``aims`` may be changed between requests."""
 
     def __init__(self, upstream: Upstream, aims: Sequence[Aim] = (), *, tls: ssl.SSLContext | None = None) -> None:
@@ -157,17 +155,8 @@ class Proxy:
         self.aims = list(aims)
         self.exchanges: list[Exchange] = []
         self._late: list[Callable[[], object]] = []
-        self.closing = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._scheme = "http" if tls is None else "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_handler(self), tls=tls)
 
     @property
     def writes(self) -> list[Exchange]:
@@ -188,33 +177,9 @@ class Proxy:
     def keep(self, request: Callable[[], object]) -> None:
         self._late.append(request)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are part of the tests."""
-
-
-def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 30
-        disable_nagle_algorithm = True
-
+def _handler(proxy: Proxy) -> type[Handler]:
+    class Handling(Handler):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = urlsplit(self.path)
@@ -242,7 +207,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     status = answer.status_code if answer is not None else 200
                     self._pass(status, {"Content-Type": content_type}, true)
                 case Cut(None):
-                    self._reset()
+                    self.reset()
                 case Cut(int() as sends):
                     self._pass(200, {"Content-Type": "application/json"}, true, sends=sends)
                 case Dribble() as dribble:
@@ -277,7 +242,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
             if sends is not None:
                 time.sleep(0.02)  # the reset must not overtake what was sent
-                self._reset()
+                self.reset()
             elif closes:
                 self.close_connection = True
 
@@ -291,17 +256,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     break
                 self.wfile.write(slow[index : index + 1])
                 time.sleep(dribble.pause)
-            self._reset()
+            self.reset()
 
-        def _reset(self) -> None:
-            self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Tests are quiet."""
-
-    return Handler
+    return Handling
 
 
 def status(code: int, reason: str, message: str, **details: Any) -> bytes:
