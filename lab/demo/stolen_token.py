@@ -104,7 +104,9 @@ def run(name: str, place: Place) -> int:
             seen.calls = customer.calls
         attack.stop(lab)
         heading("8. Evidence and report")
-        ringfence(place, "close", "INC-1", "--root-cause", CAUSE, "--lesson", LESSON)
+        ringfence(
+            place, "close", "INC-1", "--root-cause", CAUSE, "--lesson", LESSON, "--determination", "security-incident"
+        )
         bundle = deliver(place)
         checks = {
             **checked(lab, kube, place, seen, policy_before),

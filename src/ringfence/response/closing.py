@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from ringfence.actions.node_helper import NODE_ACTIONS
+from ringfence.errors import PlatformError
 from ringfence.model.incident import Determination, Incident, State
+from ringfence.model.node_helper import NodeOrder
+from ringfence.model.objects import ObjectRef
 from ringfence.model.recovery_events import Reviewed
-from ringfence.response import record
+from ringfence.platform.kubernetes.resources import resource_of
+from ringfence.response import node_helper, record
 from ringfence.response.context import Context, now
 from ringfence.response.recovery.scope import standing
-from ringfence.store import incidents, journal
+from ringfence.store import incidents, journal, targets, timeline
 
 
 def still_in_force(context: Context, incident: Incident) -> tuple[str, ...]:
-    """What of the response stays when the incident is closed: changes that nobody took back, apart from deletions."""
+    """What of the response stays when the incident is closed: changes that nobody took back, on what is still there."""
     with context.store.read() as session:
         records = journal.of_incident(session, incident.id)
-    actions = {one.action for one in records}
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+        members = targets.of_incident(session, incident.id)
+    actions = {one.action for one in records} - set(NODE_ACTIONS)
     kept = [one for one in standing(records, *actions) if one.change.inverse is not None]
-    return tuple(dict.fromkeys(f"{one.step}: {one.change.effect}" for one in kept))
+    found = [f"{one.step}: {one.change.effect}" for one in kept if _is_there(context, one.change.ref)]
+    for ref in members:
+        # The helper's own pod is gone; what it did is in force for as long as the suspect's pod is there.
+        words = [node_helper.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]
+        if any(words) and _is_there(context, ref):
+            found += [f"{ref}: {one}" for one in words if one]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_there(context: Context, ref: ObjectRef) -> bool:
+    """Also when it cannot be read: what is not known to be gone is in force."""
+    try:
+        live = context.cluster.find(resource_of(ref), ref.namespace, ref.name)
+    except PlatformError:
+        return True
+    return live is not None and (not ref.uid or live["metadata"]["uid"] == ref.uid)
 
 
 def close(
