@@ -83,7 +83,7 @@ class Restore(Action[Workload]):
             ref=around.ref,
             verb=Verb.PATCH,
             subresource="scale" if target.kind in _NUMBERED else "",
-            body=restoring(live, prior),
+            body=_sized(live, wanted) if target.kind in _NUMBERED else restoring(live, prior),
             prior=live,
             inverse=Inverse(verb=Verb.PATCH, body=_back(live)) if target.kind in _NUMBERED else None,
             effect=f"{target} gets {size_of(restored)}; it has {size_of(live)}",
@@ -134,8 +134,19 @@ def _number(obj: Json) -> int:
     return int(obj["spec"].get("replicas", 1))
 
 
+def _sized(live: Json, replicas: int) -> list[Json]:
+    """The scale subresource leaves a 0 out: it cannot be tested, and is added, which replaces.
+
+    Not guarded by the resourceVersion: the status of a workload whose pods just start moves it all the time.
+    """
+    guards: list[Json] = [{"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]}]
+    if _number(live):
+        guards.append({"op": "test", "path": "/spec/replicas", "value": _number(live)})
+    return [*guards, {"op": "add", "path": "/spec/replicas", "value": replicas}]
+
+
 def _back(live: Json) -> list[Json]:
-    """The scale subresource leaves a 0 out: it is added, which replaces."""
+    """To the number that the workload has now, whatever it has then."""
     uid = {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]}
     return [uid, {"op": "add", "path": "/spec/replicas", "value": _number(live)}]
 
