@@ -157,8 +157,10 @@ def _forget(ringfence: Ringfence, incident: str, audit_id: str) -> None:
 
 
 def test_an_eradication_is_in_the_log_with_its_deletion_and_its_canary_token(
-    space: Space, ringfence: Ringfence
+    space: Space, tmp_path: Path, responders: tuple[Responder, Responder]
 ) -> None:
+    """By the other responder: the first has acted beside Ringfence just now."""
+    ringfence = Ringfence(space.lab, tmp_path, responders[1].kubeconfig)
     space.workload("shop", 2)
     suspect, _ = space.wait_pods(2, app="shop")
     incident = ringfence.json("contain", f"pod/{suspect}", "-n", space.name, "--reason", "odd")["incident"]["id"]
