@@ -97,6 +97,8 @@ def resolve(
     know either. A request that is still under way shows later: ``NOT_APPLIED`` is as of this moment.
     """
     done = witness(change, audit_id) if audit_id else None
+    if is_proxied(change):
+        return Answer(_by_log_alone(change, done, lost))
     try:
         live = _live(cluster, change)
     except PlatformError as error:
@@ -104,6 +106,11 @@ def resolve(
     if in_place(change, live):
         return Answer(Applied() if done else Already(reason="live state shows the change in place"), live)
     return Answer(_absent(change, live, done, lost), live)
+
+
+def is_proxied(change: Change) -> bool:
+    """Whether the request went through the API server to somebody else: no object shows what became of it."""
+    return change.subresource.partition("/")[0] == "proxy"
 
 
 def in_place(change: Change, live: Json | None) -> bool:
@@ -187,6 +194,21 @@ def _unread(change: Change, done: bool | None, unread: Problem, lost: Problem | 
     first = lost or unread
     why = first.why if first is unread else f"{first.why}; live state cannot be read: {unread}"
     return Unknown(problem=first.model_copy(update={"why": why}))
+
+
+def _by_log_alone(change: Change, done: bool | None, lost: Problem | None) -> Outcome:
+    """The outcome of a request that no object shows."""
+    if done:
+        return Applied()
+    if done is False:
+        return Failed(problem=_not_applied(change, "the cluster's audit log has it as refused", lost))
+    unseen = Problem(
+        code="unseen",
+        what=f"no answer came to {change.verb} {change.ref}/{change.subresource}",
+        why="no object of the API shows it, and the audit log was not read, or does not have it",
+        next_step="look on the node",
+    )
+    return Unknown(problem=lost or unseen)
 
 
 def _absent(change: Change, live: Json | None, done: bool | None, lost: Problem | None) -> Outcome:

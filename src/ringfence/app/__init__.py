@@ -153,6 +153,7 @@ def policy(config: Config) -> Policy:
         audit_log=config.audit.log.expanduser() if config.audit.log else None,
         legacy_tokens=config.identity.legacy_tokens,
         node_helper=_node_helper(config),
+        checkpoint_seconds=config.checkpoint.seconds if config.checkpoint.enabled else None,
         real_requests=config.recovery.real_requests,
         stream_bytes=config.evidence.stream_mebibytes << 20,
         stream_seconds=config.evidence.stream_seconds,

@@ -28,6 +28,7 @@ class NodeVerb(StrEnum):
     FREEZE = "freeze"
     THAW = "thaw"
     COLLECT = "collect"
+    CHECKPOINT = "checkpoint"
     STATUS = "status"
     OFF = "off"
 
@@ -43,7 +44,8 @@ def node(
         typer.Argument(
             metavar="VERB",
             help="on: allow it for this incident; cut, uncut: the pods' network, on their node; freeze, thaw: their "
-            "processes; collect: processes, files and sockets from outside, sealed; status: what is in force; off.",
+            "processes; collect: processes, files and sockets from outside, sealed; checkpoint: their memory, by the "
+            "kubelet, where the node can; status: what is in force; off.",
         ),
     ],
     pod: Annotated[str, typer.Option("--pod", metavar="NAME", help="This pod of the incident alone.")] = "",
@@ -59,8 +61,12 @@ def node(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Act on the suspects from their node, with a short-lived privileged pod. Off until switched on."""
+    """Act on the suspects from their node, with a short-lived privileged pod. Off until switched on.
+
+    A checkpoint needs no such pod and no switch, but a right of its own: ringfence rbac --checkpoint.
+    """
     from ringfence import app as wiring
+    from ringfence.cli import checkpoint_view
     from ringfence.model.node_helper import NodeOrder
     from ringfence.response import node_collect, node_helper, statement
 
@@ -74,6 +80,9 @@ def node(
             return
         if verb is NodeVerb.OFF:
             _off(connection, here, reason.strip())
+            return
+        if verb is NodeVerb.CHECKPOINT:
+            checkpoint_view.run(connection, here, pod, out)
             return
         wish = node_helper.Wish(accept_outage=accept_outage, despite_liveness=despite_liveness)
         if verb is NodeVerb.COLLECT:

@@ -115,6 +115,10 @@ def rbac(
             "--node-helper", help="Only the rights of the node helper, in its namespace: root on nodes; take them away."
         ),
     ] = False,
+    checkpoint: Annotated[
+        bool,
+        typer.Option("--checkpoint", help="Only the right to checkpoints (nodes/proxy): root on nodes; take it away."),
+    ] = False,
     out: Output = Format.YAML,
     config: ConfigFile = None,
 ) -> None:
@@ -135,7 +139,13 @@ def rbac(
     if actions is not None:
         wanted = tuple(one.strip() for one in actions.split(","))
         settings = settings.model_copy(update={"actions": settings.actions.model_copy(update={"enabled": wanted})})
-    if node_helper:
+    if node_helper and checkpoint:
+        raise typer.BadParameter("not with --node-helper: render each by itself", param_hint="--checkpoint")
+    if checkpoint:
+        from ringfence.actions.checkpoint import PERMISSIONS as CHECKPOINT_PERMISSIONS
+
+        rendered = rights(f"{name}-checkpoint", CHECKPOINT_PERMISSIONS, account)
+    elif node_helper:
         from ringfence.actions.node_helper import PERMISSIONS
 
         rendered = rights_in(settings.node_helper.namespace, f"{name}-node-helper", PERMISSIONS, account)

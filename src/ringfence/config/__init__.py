@@ -18,6 +18,7 @@ from ringfence.config.sections import (
     ActionsSection,
     AuditSection,
     CanarySection,
+    CheckpointSection,
     ClusterSection,
     Contact,
     ContainmentSection,
@@ -45,6 +46,7 @@ __all__ = [
     "AnchorSection",
     "AuditSection",
     "CanarySection",
+    "CheckpointSection",
     "ClusterSection",
     "Config",
     "Contact",
@@ -94,6 +96,7 @@ class Config(BaseModel):
     actions: ActionsSection = ActionsSection()
     canary: CanarySection = CanarySection()
     node_helper: NodeHelperSection = NodeHelperSection()
+    checkpoint: CheckpointSection = CheckpointSection()
     audit: AuditSection = AuditSection()
     observability: ObservabilitySection = ObservabilitySection()
     contacts: tuple[Contact, ...] = ()

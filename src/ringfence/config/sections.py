@@ -226,6 +226,19 @@ class NodeHelperSection(Section):
         return self
 
 
+class CheckpointSection(Section):
+    """Checkpoints of a suspect's memory by its node's kubelet, for ``ringfence node INC checkpoint``. Off by default.
+
+    Most nodes have none: it needs CRIU on the node, and containerd 2.0 or CRI-O. It goes through ``nodes/proxy``, a
+    right with which commands can be run in every pod: rendered by itself (``ringfence rbac --checkpoint``), for the
+    length of an incident. An archive stays on the node, readable for root alone, and holds every secret that was in
+    memory. ``seconds``: how long one container's may take.
+    """
+
+    enabled: bool = False
+    seconds: int = Field(default=120, ge=5, le=900)
+
+
 class AuditSection(Section):
     """``log``: the API server's audit log (JSON lines), where this machine can read it; none: it cannot."""
 

@@ -55,7 +55,8 @@ class Claim:
     """A mutating request that we say we sent. None in ``subresource`` and ``name``: the timeline does not say.
 
     ``user`` is empty when it is not known who sent it. ``since`` and ``until`` (None: it has no result) enclose the
-    request by our clock. ``says`` is the result in words.
+    request by our clock. ``says`` is the result in words. ``below`` is the path beyond a subresource that leads on to
+    somebody else (``proxy``); the log has it in the address alone.
     """
 
     label: str
@@ -72,10 +73,11 @@ class Claim:
     until: datetime | None
     expected: Expected
     says: str
+    below: str = ""
 
     @property
     def object(self) -> str:
-        what = "/".join(part for part in (self.resource, self.name, self.subresource) if part)
+        what = "/".join(part for part in (self.resource, self.name, self.subresource, self.below) if part)
         return f"{what} in {self.namespace}" if self.namespace else what
 
     def __str__(self) -> str:
@@ -151,6 +153,7 @@ def _changes(
             continue
         row, result = journalled.get((event.step, event.change)), results.get((event.step, event.change))
         group, resource = _place(event.ref)
+        subresource, _, below = row.change.subresource.partition("/") if row else (None, "", "")
         found.append(
             Claim(
                 label=f"{event.step} {event.change}",
@@ -159,7 +162,8 @@ def _changes(
                 verb=event.verb.value,
                 group=group,
                 resource=resource,
-                subresource=row.change.subresource if row else None,
+                subresource=subresource,
+                below=below,
                 namespace=event.ref.namespace,
                 name=event.ref.name,
                 uid=event.ref.uid,
@@ -219,6 +223,7 @@ def _is_of(other: CanaryTried, event: CanaryTried) -> bool:
 def claim_of(row: ChangeRecord) -> Claim:
     """What another incident claims; its own timeline is not read here."""
     group, resource = _place(row.change.ref)
+    subresource, _, below = row.change.subresource.partition("/")
     return Claim(
         label=f"{row.incident} {row.step} {row.change.id}",
         audit_id=row.audit_id,
@@ -226,7 +231,8 @@ def claim_of(row: ChangeRecord) -> Claim:
         verb=row.change.verb.value,
         group=group,
         resource=resource,
-        subresource=row.change.subresource,
+        subresource=subresource,
+        below=below,
         namespace=row.change.ref.namespace,
         name=row.change.ref.name,
         uid=row.change.ref.uid,

@@ -26,8 +26,8 @@ from ringfence.platform.kubernetes.selectors import labels_of
 from ringfence.platform.kubernetes.surroundings import Siblings, Surroundings
 
 _NOT_TAKEN = (
-    ("memory", "process-memory", 1, "reading a process's memory needs access to its node, which this version has not"),
-    ("disk", "writable-layer", 3, "the container's writable files lie on its node, which this version does not reach"),
+    ("memory", "process-memory", 1, "it takes the node's kubelet, and a right of its own: ringfence node INC checkpoint"),
+    ("disk", "writable-layer", 3, "it lies on the node, which takes a pod there: ringfence node INC collect"),
 )
 
 Task = Callable[[], Iterable[EvidenceItem]]

@@ -328,6 +328,7 @@ def _is_object(claim: Claim, event: AuditEvent) -> bool:
     return (
         (claim.group, claim.resource, claim.namespace) == (event.group, event.resource, event.namespace)
         and claim.subresource in (None, event.subresource)
+        and (not claim.below or event.path.endswith(f"/{claim.subresource}/{claim.below}"))
         and (nameless or claim.name in (None, event.name))
     )
 

@@ -44,8 +44,9 @@ class Change(Noun):
 
     ``body`` is the object (create), the RFC 6902 operations (patch; ``test`` operations are its preconditions) or
     None (delete; ``ref.uid`` is the precondition). ``subresource`` is where a patch is sent to when it is not the
-    object itself (``scale``); its paths name the same members there as in the object. ``prior`` is the object as it
-    was, as the server sent it; None when it did not exist. ``grace_seconds`` is for deletes; None means the object's
+    object itself (``scale``); its paths name the same members there as in the object. With ``proxy/…`` a create is
+    passed on to what the object stands for, and no object shows what came of it. ``prior`` is the object as it was, as
+    the server sent it; None when it did not exist. ``grace_seconds`` is for deletes; None means the object's
     own. ``effect`` is one sentence for people. ``inverse`` is None where nothing brings the object back. ``needed``
     says that the later changes of the plan must not be sent when this one did not take effect.
     """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.errors import PlatformError
 from ringfence.model.incident import Determination, Incident, State
 from ringfence.model.node_helper import NodeOrder
 from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import Applied
 from ringfence.model.recovery_events import Reviewed
 from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.response import node_helper, record
@@ -24,6 +26,9 @@ def still_in_force(context: Context, incident: Incident) -> tuple[str, ...]:
     actions = {one.action for one in records} - set(NODE_ACTIONS)
     kept = [one for one in standing(records, *actions) if one.change.inverse is not None]
     found = [f"{one.step}: {one.change.effect}" for one in kept if _is_there(context, one.change.ref)]
+    # Nothing shows whether somebody has removed an archive: it is named until it is looked for.
+    archives = [one for one in records if one.action == Checkpoint.name and isinstance(one.outcome, Applied)]
+    found += [f"{one.step}: {one.change.effect}, where its secrets lie" for one in archives]
     for ref in members:
         # The helper's own pod is gone; what it did is in force for as long as the suspect's pod is there.
         words = [node_helper.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]

@@ -58,6 +58,8 @@ class Policy:
     anchor_places: tuple[str, ...] = ()
     """Where copies of sealed bundles go; empty: nowhere."""
     node_helper: NodeHelperOptions | None = None
+    checkpoint_seconds: float | None = None
+    """How long a container's checkpoint may take; None: they are off."""
     real_requests: bool = True
     stream_bytes: int = 2 << 30
     stream_seconds: float = 900.0

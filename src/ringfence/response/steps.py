@@ -159,7 +159,9 @@ def reconcile(context: Context, incident: Incident) -> None:
         records = journal.of_incident(session, incident.id)
     for record in records:
         if record.outcome is None or isinstance(record.outcome, Unknown):
-            look_up(context, record)
+            answer = _resolve(context, record)
+            if record.outcome is None or not isinstance(answer.outcome, Unknown):  # else there is no news
+                _finish(context, record, answer, sent_at=None)
         elif _may_show_late(record) and not _done_again(record, records):
             answer = _resolve(context, record)
             if is_done(answer.outcome) or now() - record.intended_at > _UNDER_WAY:

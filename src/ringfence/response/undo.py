@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringfence.actions.base import Settings
+from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
 from ringfence.errors import PlatformError, TargetError
@@ -50,10 +51,11 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
             with context.store.write() as session:
                 journal.mark_undone(session, record)
         return outcome
-    if record.action not in ACTIONS:
+    actions = {**ACTIONS, Checkpoint.name: Checkpoint}
+    if record.action not in actions:
         return Refused(reason=f"{record.action} is no action that can be taken back")
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
-    action = ACTIONS[record.action](context.cluster, settings)
+    action = actions[record.action](context.cluster, settings)
     # Before anything else: a crash may have left the very same undo without a result.
     label = attempts.begin(context, incident, f"undo-{record.step}")
     try:
