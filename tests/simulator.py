@@ -90,6 +90,7 @@ class Simulator:
         self.writes: list[Request] = []
         self._numbers = itertools.count(1)
         self.answers: dict[str, int] = {}  # path of a request through a pod's proxy → status
+        self.kubelet: dict[str, Answer] = {}  # container → the kubelet's answer to a checkpoint of it
         self._stopped: dict[str, Json] = {}  # uid of a ReplicaSet that was scaled to 0 → one of the pods that it had
         self._minted: dict[str, tuple[str, str]] = {}  # token → uids of its pod and of its account
         self._lock = threading.RLock()
@@ -123,6 +124,9 @@ class Simulator:
 
     # --- requests ----------------------------------------------------------------
     def _answer(self, request: Request) -> Answer:
+        if request.method == "POST" and "/proxy/checkpoint/" in request.path:
+            self.writes.append(request)
+            return self.kubelet.get(request.path.rpartition("/")[2], Answer(404, b"404: Page Not Found"))
         if request.method == "GET" and "/proxy/" in request.path:
             status = self.answers.get(request.path.partition("/proxy")[2], 404)
             return _json({"said": "hello"}, status)

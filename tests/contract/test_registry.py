@@ -13,6 +13,7 @@ import pytest
 import ringfence
 from ringfence import app
 from ringfence.actions.base import Action
+from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
 from ringfence.config import Config
@@ -20,8 +21,8 @@ from ringfence.evidence.permissions import PERMISSIONS
 from ringfence.model.permission import Permission
 
 SOURCE = Path(ringfence.__file__).parent
-EVERY: dict[str, type[Action]] = {**ACTIONS, **NODE_ACTIONS}
-"""Those of the node helper are no steps of a playbook: they are ordered by ``ringfence node`` alone."""
+EVERY: dict[str, type[Action]] = {**ACTIONS, **NODE_ACTIONS, "node.checkpoint": Checkpoint}
+"""Those of ``ringfence node`` are no steps of a playbook: they are ordered by that command alone."""
 
 
 @pytest.mark.parametrize(("name", "action"), EVERY.items())

@@ -38,7 +38,9 @@ def start(space: Space) -> str:
 
 
 @pytest.mark.slow
-def test_what_the_node_answers_is_said_sealed_and_in_the_audit_log(space: Space, tmp_path: Path, office: Office) -> None:
+def test_what_the_node_answers_is_said_sealed_and_in_the_audit_log(
+    space: Space, tmp_path: Path, office: Office
+) -> None:
     uid = start(space)
     person = office.appoint("cara", limited=True)
     ringfence = Ringfence(space.lab, tmp_path, person.kubeconfig)

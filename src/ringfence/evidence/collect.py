@@ -26,7 +26,12 @@ from ringfence.platform.kubernetes.selectors import labels_of
 from ringfence.platform.kubernetes.surroundings import Siblings, Surroundings
 
 _NOT_TAKEN = (
-    ("memory", "process-memory", 1, "it takes the node's kubelet, and a right of its own: ringfence node INC checkpoint"),
+    (
+        "memory",
+        "process-memory",
+        1,
+        "it takes the node's kubelet, and a right of its own: ringfence node INC checkpoint",
+    ),
     ("disk", "writable-layer", 3, "it lies on the node, which takes a pod there: ringfence node INC collect"),
 )
 

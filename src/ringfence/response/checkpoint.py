@@ -105,7 +105,8 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
     label = steps.next_step(context, incident, "node-checkpoint")
     try:
         around = action.look(context.cluster_id, target, context.pool)
-        plan: Plan | Refused = guard.protected(around.pod, context.policy) or action.plan(target, around)
+        refused = guard.protected(around.pod, context.policy)
+        plan: Plan | Refused = action.plan(target, around) if refused is None else refused
     except RingfenceError as error:
         steps.record_failure(context, incident, label, action.name, error)
         return Checkpointed(target, label, Failed(problem=Problem.of(error)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ringfence.actions.base import Settings
+from typing import Any
+
+from ringfence.actions.base import Action, Settings
 from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
@@ -51,7 +53,7 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
             with context.store.write() as session:
                 journal.mark_undone(session, record)
         return outcome
-    actions = {**ACTIONS, Checkpoint.name: Checkpoint}
+    actions: dict[str, type[Action[Any]]] = {**ACTIONS, Checkpoint.name: Checkpoint}
     if record.action not in actions:
         return Refused(reason=f"{record.action} is no action that can be taken back")
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
