@@ -20,7 +20,7 @@ from lab.argocd_controller import API_VERSION as ARGOCD
 from lab.argocd_controller import NAMESPACE as ARGOCD_NAMESPACE
 from lab.attacker import exploit
 from lab.bank.deploy import manifests
-from lab.demo import people
+from lab.demo import felt, people
 from lab.demo.common import (
     Json,
     Place,
@@ -45,7 +45,6 @@ CALM_SECONDS = 3.0
 ATTACK_SECONDS = 4.0
 QUIET_SECONDS = 5.0
 WINDOW = "20s"
-LONGEST_OUTAGE_SECONDS = 3.0
 APPLICATION = "bank"
 CAUSE = "the statement service of cards evaluated what a caller wrote"
 LESSON = "a template of a caller's is data: statements fill in names, and nothing else"
@@ -195,12 +194,11 @@ def mend(repository: Any) -> str:
 
 # --- what it came to -------------------------------------------------------------------
 def checked(lab: Lab, kube: Kube, place: Place, seen: Seen, policy_before: Any) -> dict[str, bool]:
-    last, felt = seen.attacker["recover"], client.summarise(seen.calls)
+    last = seen.attacker["recover"]
     state = query(place, "status", "INC-1", "-o", "json")
     pods = [pod for pod in kube.list("v1", "Pod", bank.NAMESPACE, labels="app=cards") if is_ready(pod)]
     images = {one["image"] for pod in pods for one in pod["spec"]["containers"]}
     application = kube.get(ARGOCD, "Application", APPLICATION, ARGOCD_NAMESPACE)
-    predicted = services_below_floor(place)
     return {
         "after contain the screen said NOT FULLY CONTAINED": seen.verdicts["contain"] == "NOT FULLY CONTAINED",
         "the open connection outlived the fence, and the node cut ended it": seen.attacker["contain"]["old_flow_alive"]
@@ -214,7 +212,7 @@ def checked(lab: Lab, kube: Kube, place: Place, seen: Seen, policy_before: Any) 
         and application["status"]["sync"]["revision"] == seen.commit,
         "Argo CD syncs as it did before": application["spec"]["syncPolicy"] == policy_before,
         "the hole is closed: the same attack gets in no more": not seen.hole_open,
-        "customers felt no more than was planned": not predicted and felt.longest_outage < LONGEST_OUTAGE_SECONDS,
+        "customers saw no more errors than the plans had predicted": against_plans(place, seen).as_predicted,
         "nothing was destroyed before the seal": not destroyed_before_seal(place, lab),
     }
 
@@ -223,16 +221,10 @@ def sync_policy(kube: Kube) -> Any:
     return kube.get(ARGOCD, "Application", APPLICATION, ARGOCD_NAMESPACE)["spec"]["syncPolicy"]
 
 
-def services_below_floor(place: Place) -> list[str]:
-    """The Services that a plan expected to fall below their floor."""
+def against_plans(place: Place, seen: Seen) -> felt.Felt:
+    """What the customer felt, against what the plans had predicted."""
     timeline = json.loads((place.out / "timeline.json").read_text())
-    return [
-        service["service"]
-        for entry in timeline
-        if entry["event"]["type"] == "plan.made"
-        for service in entry["event"]["impact"]["services"]
-        if service["ready_after"] < service["floor"]
-    ]
+    return felt.compared(seen.calls, felt.predicted(timeline))
 
 
 def audited(lab: Lab, place: Place) -> bool:
@@ -243,7 +235,7 @@ def audited(lab: Lab, place: Place) -> bool:
 
 def report(place: Place, seen: Seen, checks: dict[str, bool]) -> int:
     """Print what it came to. Returns the exit code."""
-    felt = client.summarise(seen.calls)
+    customers, compared = client.summarise(seen.calls), against_plans(place, seen)
     summary = {
         "seconds_to_cut": round(seconds_to_cut(place, seen.began), 3),
         "verdicts": seen.verdicts,
@@ -251,10 +243,11 @@ def report(place: Place, seen: Seen, checks: dict[str, bool]) -> int:
         "rows_after_contain": rows(seen.first),
         "rows": rows(query(place, "status", "INC-1", "-o", "json")),
         "commit": seen.commit,
-        "customer_requests": felt.requests,
-        "customer_failures": felt.failures,
-        "customer_longest_outage_seconds": round(felt.longest_outage, 3),
+        "customer_requests": customers.requests,
+        "customer_failures": customers.failures,
+        "customer_longest_outage_seconds": round(customers.longest_outage, 3),
         "customer_errors": dict(Counter(call.error for call in seen.calls if not call.ok).most_common(5)),
+        "customer_against_plans": compared.to_json(),
         "checks": checks,
     }
     (place.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -265,9 +258,10 @@ def report(place: Place, seen: Seen, checks: dict[str, bool]) -> int:
     for row in summary["rows"]:
         print(f"  {row['state']:<8} {row['level']:<9} {row['path']}")
     print(
-        f"\ncustomers      {felt.requests} requests, {felt.failures} failed, longest wait for a good answer "
-        f"{felt.longest_outage:.2f} s"
+        f"\ncustomers      {customers.requests} requests, {customers.failures} failed, longest wait for a good answer "
+        f"{customers.longest_outage:.2f} s"
     )
+    print(*compared.lines(), sep="\n")
     print(f"report         {place.out / 'report.html'}, {place.out / 'report.md'}")
     print(f"evidence       {place.out / 'evidence'}\n")
     for name, holds in checks.items():

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from lab import attack, attacker, bank
+from lab.client import Customer
+from lab.demo import felt
 from lab.kube import Kube, wait_until
 from lab.layout import Lab
 from tests.lab.program import BIN, Json, Responder, Ringfence
@@ -281,6 +283,19 @@ def test_eradicate_needs_a_fresh_seal_and_breaking_the_glass_heads_the_report(ri
     ringfence.ok("report", incident, "--out", str(ringfence.home))
     report = (ringfence.home / "report.md").read_text()
     assert report.index(reason) < report.lower().index("residual access")
+
+
+def test_customers_see_no_more_errors_than_the_plan_has_predicted(ringfence: Ringfence, lab: Lab, kube: Kube) -> None:
+    name = cards(kube)[0]["metadata"]["name"]
+    with Customer(bank.gateway_url(lab)) as customer:
+        time.sleep(1)
+        made = ringfence.json("contain", f"pod/{name}", "-n", bank.NAMESPACE)
+        time.sleep(8)
+    windows = felt.predicted(ringfence.json("timeline", made["incident"]["id"]))
+    assert [(one.service, one.taken, one.of, one.until is not None) for one in windows] == [("cards", 1, 2, True)]
+    found = felt.compared(customer.calls, windows)
+    assert found.as_predicted, found.lines()
+    ringfence.ok("release", made["incident"]["id"])
 
 
 def test_a_second_contain_joins_the_incident(ringfence: Ringfence, kube: Kube) -> None:

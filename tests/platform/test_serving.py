@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ringfence.model.objects import ObjectRef
+from ringfence.model.plan import ServiceImpact
 from ringfence.platform.kubernetes import serving
 from ringfence.platform.kubernetes.owners import Owner
 from ringfence.platform.kubernetes.surroundings import Reading, Surroundings
@@ -207,3 +208,52 @@ def test_a_quantity_that_cannot_be_read_breaks_nothing() -> None:
     pod = a_pod()
     pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "lots"
     assert serving.quota_shortfall(pod, [quota(cpu=("1", "900m"))]) == ""
+
+
+# --- which requests may fail ----------------------------------------------------------------------------------------
+def predicted(*uids: str, floor: int = 1, fence: bool = False, **spec: Any) -> ServiceImpact:
+    """Of a Service with these endpoints, of which ``u1`` goes."""
+    made = service(selector={"app": "cards"})
+    made["spec"].update(spec)
+    surroundings = around(a_pod(), owner=replica_set(), services=[made], endpointslices=[endpoints(*uids)])
+    impact = (serving.fence_impact if fence else serving.detach_impact)(surroundings, floor)
+    (cards,) = impact.services
+    return cards
+
+
+def test_errors_end_when_a_detached_pod_has_left_the_endpoints() -> None:
+    cards = predicted("u1", "u2")
+    assert cards.errors is not None
+    assert cards.errors.seconds == serving.LEAVES_SECONDS
+    assert "1 of 2 new connections for 5 s at most" in cards.prediction
+
+
+def test_a_pod_that_serves_nobody_costs_no_request() -> None:
+    cards = predicted("u2", "u3")
+    assert cards.errors is not None
+    assert (cards.taken, cards.errors.seconds) == (0, 0)
+    assert cards.prediction.startswith("no request fails")
+
+
+@pytest.mark.parametrize(
+    ("cards", "because"),
+    [
+        (predicted("u1"), "0 of 1 are left"),
+        (predicted("u1", floor=0), "0 of 1 are left"),
+        (predicted("u1", "u2", floor=2), "1 of 2 are left, and 2 must be"),
+        (predicted("u1", "u2", fence=True), "stays an endpoint"),
+        (predicted("u1", "u2", clusterIP="None"), "headless"),
+    ],
+    ids=["the last one", "the last one without a floor", "below the floor", "fenced in place", "headless"],
+)
+def test_no_end_is_said_where_none_is_known(cards: ServiceImpact, because: str) -> None:
+    """A number here would be a promise that nobody can keep."""
+    assert cards.errors is not None
+    assert cards.errors.seconds is None
+    assert because in cards.errors.because
+    assert "no end can be said" in cards.prediction
+
+
+def test_a_plan_of_a_version_that_predicted_nothing_is_read_as_that() -> None:
+    old = {"service": "cards", "ready_before": 2, "ready_after": 1, "ready_with_replacement": 2, "floor": 1}
+    assert ServiceImpact.model_validate(old).prediction == ""

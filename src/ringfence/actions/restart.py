@@ -92,6 +92,7 @@ class RestartClean(Action[Workload]):
                 back=away,
                 replacement=f"{target.kind} {target.name}, {away} at a time at most",
                 expected=True,
+                endless="the pods are replaced one after the other, for as long as that takes",
             ),
             destroys=references(target.cluster, kills),
             caveats=(*self._caveats(around), *put_back_by(around), *unprotected(around, kills), *leftovers(around)),

@@ -76,6 +76,8 @@ def _show(target: ObjectRef, plan: Plan | Already | Refused) -> None:
                 f"{service.ready_with_replacement} with a replacement (floor {service.floor}){floor}"
             )
         )
+        if service.prediction:
+            say(clean(f"    errors: {service.prediction}"))
     if not plan.impact.services:
         say("  no Service sends the pod traffic")
     say(clean(f"replacement: {plan.impact.replacement}"))

@@ -70,14 +70,49 @@ class Change(Noun):
         return audit_id(incident, fence, step, self.id)
 
 
+class Errors(Noun):
+    """Until when new connections to a Service may fail by a plan. What is under way at a pod when it goes may fail in
+    any case: how much that is, nobody in the cluster knows.
+
+    ``seconds`` from the change on, at most; 0: none of them fails; None: no end can be said. ``because`` says why.
+    """
+
+    seconds: int | None
+    because: str
+
+
 class ServiceImpact(Noun):
-    """What one Service's customers will feel: ready endpoints before, right after, and once a replacement is up."""
+    """What one Service's customers will feel: ready endpoints before, right after, and once a replacement is up.
+
+    ``errors`` is None in plans that did not predict any, of older versions.
+    """
 
     service: str
     ready_before: int
     ready_after: int
     ready_with_replacement: int
     floor: int
+    errors: Errors | None = None
+
+    @property
+    def taken(self) -> int:
+        """How many of the ready endpoints go: of the new connections, as many of ``ready_before`` may reach one."""
+        return self.ready_before - self.ready_after
+
+    @property
+    def prediction(self) -> str:
+        """Which requests may fail, in words; empty when nothing was predicted."""
+        if self.errors is None:
+            return ""
+        if self.errors.seconds == 0:
+            return f"no request fails: {self.errors.because}"
+        share = f"{self.taken} of {self.ready_before} new connections"
+        if self.errors.seconds is None:
+            return f"{share} may fail, and no end can be said: {self.errors.because}"
+        return (
+            f"what is under way at the pod may fail, and {share} for {self.errors.seconds} s at most, then none: "
+            f"{self.errors.because}"
+        )
 
     @property
     def keeps_floor(self) -> bool:

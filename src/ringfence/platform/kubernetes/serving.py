@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from lightkube.utils.quantity import parse_quantity
 
 from ringfence.model.base import Json
-from ringfence.model.plan import Impact, ServiceImpact
+from ringfence.model.plan import Errors, Impact, ServiceImpact
 from ringfence.platform.kubernetes.pods import is_ready
 from ringfence.platform.kubernetes.selectors import matches, matches_map
 from ringfence.platform.kubernetes.surroundings import Surroundings
@@ -16,6 +16,10 @@ from ringfence.platform.kubernetes.surroundings import Surroundings
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 """A quota's bare name of these means the requests."""
+LEAVES_SECONDS = 5
+"""How long new connections may go on to a pod that has left its Services: the endpoint controller writes it down, and
+every node's proxy follows (kube-proxy syncs once a second at most by default). A cluster that programs its network more
+slowly than that is slower than what is predicted here."""
 _REPLACING = frozenset({"ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"})
 
 
@@ -50,7 +54,8 @@ def detach_impact(around: Surroundings, floor: int) -> Impact:
 def fence_impact(around: Surroundings, floor: int) -> Impact:
     """The blast radius of a fence in place: the pod stays an endpoint and answers nobody, so it counts as gone."""
     words = "nobody: the pod keeps its place, and its Services go on sending it requests"
-    return _impact_of(around, floor, back=0, replacement=words, expected=False)
+    endless = "the pod stays an endpoint, until it is ended or its readiness probe fails"
+    return _impact_of(around, floor, back=0, replacement=words, expected=False, endless=endless)
 
 
 def still_sent_to(around: Surroundings) -> tuple[tuple[str, int], ...]:
@@ -63,7 +68,9 @@ def still_sent_to(around: Surroundings) -> tuple[tuple[str, int], ...]:
     return tuple((name, len(uids)) for name, uids in ready.items() if uid in uids)
 
 
-def _impact_of(around: Surroundings, floor: int, *, back: int, replacement: str, expected: bool) -> Impact:
+def _impact_of(
+    around: Surroundings, floor: int, *, back: int, replacement: str, expected: bool, endless: str = ""
+) -> Impact:
     pod = around.pod
     return leaving_impact(
         (pod,),
@@ -75,6 +82,7 @@ def _impact_of(around: Surroundings, floor: int, *, back: int, replacement: str,
         back=back,
         replacement=replacement,
         expected=expected,
+        endless=endless,
     )
 
 
@@ -89,10 +97,12 @@ def leaving_impact(
     back: int,
     replacement: str,
     expected: bool,
+    endless: str = "",
 ) -> Impact:
     """The blast radius of ``pods`` that stop serving, ``away`` of them at a time; ``back`` come back to each Service.
 
     A Service counts those of its ready endpoints that are among the pods, wherever its selector points by now.
+    ``endless``: why no end can be said to the errors; empty: the pods leave their Services at once.
     """
     uids = {str(pod["metadata"]["uid"]) for pod in pods}
     words: dict[str, None] = {}
@@ -102,26 +112,43 @@ def leaving_impact(
         words.update(dict.fromkeys(of_pod))
         minimum = max(minimum, least)
     services = tuple(services)
-    selected = {s["metadata"]["name"]: None for pod in pods for s in services_of(pod, services)}
+    selected = {s["metadata"]["name"]: s for pod in pods for s in services_of(pod, services)}
     impacts = []
-    for name in selected:
+    for name, service in selected.items():
         ready = ready_endpoints(name, slices)
         after = len(ready) - min(away, len(ready & uids))
-        impacts.append(
-            ServiceImpact(
-                service=name,
-                ready_before=len(ready),
-                ready_after=after,
-                ready_with_replacement=after + back,
-                floor=max(floor, minimum),
-            )
+        impact = ServiceImpact(
+            service=name,
+            ready_before=len(ready),
+            ready_after=after,
+            ready_with_replacement=after + back,
+            floor=max(floor, minimum),
         )
+        impacts.append(impact.model_copy(update={"errors": _errors(impact, service, endless)}))
     return Impact(
         pods=len(pods),
         services=tuple(impacts),
         replacement=replacement,
         replacement_expected=expected,
         disruption_budgets=tuple(words),
+    )
+
+
+def _errors(impact: ServiceImpact, service: Json, endless: str) -> Errors:
+    """How long new connections may fail, by what can be known: never how many there are."""
+    if impact.taken == 0:
+        return Errors(seconds=0, because="none of its ready endpoints goes")
+    if not impact.keeps_floor or impact.ready_after == 0:
+        left = f"{impact.ready_after} of {impact.ready_before} are left, and {max(impact.floor, 1)} must be"
+        return Errors(seconds=None, because=left)
+    if endless:
+        return Errors(seconds=None, because=endless)
+    if (service.get("spec") or {}).get("clusterIP") == "None":
+        return Errors(
+            seconds=None, because="the Service is headless: its clients keep the address for as long as they like"
+        )
+    return Errors(
+        seconds=LEAVES_SECONDS, because="by then it has left the endpoints on every node, and the others serve"
     )
 
 
