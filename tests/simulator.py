@@ -322,6 +322,8 @@ class Simulator:
                 fresh["metadata"]["ownerReferences"] = [owner_reference(owner)]
                 self._templated(fresh, owner)
                 self._store(_key(POD, namespace, name), fresh)
+                for container in fresh["spec"]["containers"]:
+                    self.logs[name, container["name"], False] = f"{name} says hello\n".encode()
         for stateful_set in self.all(STATEFUL_SET):
             owned = [pod for pod in self.all(POD) if _owner(pod) == stateful_set["metadata"]["uid"]]
             for surplus in owned[stateful_set["spec"].get("replicas", 1) :]:

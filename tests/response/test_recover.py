@@ -26,9 +26,9 @@ from ringfence.platform.kubernetes.resources import (
 from ringfence.response import closing, consent, statement, verbs
 from ringfence.response.context import Context
 from ringfence.response.verbs import Result, Wish
-from ringfence.store import access, incidents, runs
+from ringfence.store import access, evidence, incidents, runs
 from tests.response.steps_of import conductor, contained, eradicated, events, found, is_fenced
-from tests.simulator import Simulator, _key
+from tests.simulator import Fault, Simulator, _key
 from tests.small_bank import add_pod, pod_body
 
 Json = dict[str, Any]
@@ -75,13 +75,20 @@ def stopped(context: Context) -> None:
     wish = Wish(command="respond", shape="fence", accept_outage=True)
     verbs.respond(context, conductor(context), "stop-workload", everything, wish)
     decided = consent.decide(context, "INC-1", Decision.APPROVED, reason="it is time")
-    assert verbs.carry_on(context, conductor(context), decided.run).run.state is RunState.DONE
+    result = verbs.carry_on(context, conductor(context), decided.run)
+    assert result.run.state is RunState.DONE, outcomes(result)
 
 
 def replicas(api: Simulator) -> int:
     deployment = api.get(DEPLOYMENT, "bank", "cards")
     assert deployment is not None
     return int(deployment["spec"]["replicas"])
+
+
+def sealed(context: Context) -> set[str]:
+    """The uids of what has a complete seal."""
+    with context.store.read() as session:
+        return {seal.subject_uid for seal in evidence.seals(session, "INC-1") if seal.complete}
 
 
 def set_template(api: Simulator, image: str, **pod: Any) -> None:
@@ -247,14 +254,48 @@ def test_a_canary_that_is_no_good_ends(context: Context, api: Simulator) -> None
     for like in api._stopped.values():
         like["spec"]["hostPID"] = True
     accept_all(context)
+    before = sealed(context)
     result = recovered(context)
     refused = outcomes(result)["try-canary"]
     assert isinstance(refused, Refused)
     assert "hostPID is on" in refused.reason
     assert "--accept-findings" in refused.next_step
     assert (replicas(api), result.run.state) == (0, RunState.FAILED)
+    assert len(sealed(context) - before) == 1, "the canary ended, and what was in it is lost"
     again = recovered(context, accept_findings="it is the node's own agent")
     assert (again.run.state, replicas(api)) == (RunState.DONE, 2)
+
+
+def test_a_canary_that_cannot_be_sealed_stays(context: Context, api: Simulator) -> None:
+    """What is in it would be lost; a person is told, and ends it by hand."""
+    stopped(context)
+    set_template(api, GOOD_IMAGE)
+    for like in api._stopped.values():
+        like["spec"]["hostPID"] = True
+    accept_all(context)
+    api.faults.append(Fault("GET", "/log", 503))
+    result = recovered(context)
+    assert isinstance(outcomes(result)["try-canary"], Refused)
+    assert (replicas(api), result.run.state) == (1, RunState.FAILED)
+
+
+def test_a_check_that_fails_later_stops_nothing(context: Context, api: Simulator) -> None:
+    """Once the saved number is back there is no canary: two pods that serve are not scaled down for one bad answer."""
+    stopped(context)
+    set_template(api, GOOD_IMAGE)
+    for like in api._stopped.values():
+        like["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": 8080}}
+    accept_all(context)
+    api.answers["/healthz"] = 200
+
+    class Answers(dict[str, int]):
+        def get(self, path: str, default: Any = None) -> Any:
+            return 503 if replicas(api) == 2 else super().get(path, default)
+
+    api.answers = Answers(api.answers)
+    result = recovered(context)
+    assert isinstance(outcomes(result)["try-all"], Failed)
+    assert replicas(api) == 2
 
 
 def test_a_size_that_somebody_gave_it_is_theirs(context: Context, api: Simulator) -> None:
@@ -300,6 +341,20 @@ def test_rights_that_were_taken_come_back(context: Context, api: Simulator) -> N
     assert before is not None
     assert after is not None
     assert (after["roleRef"], after["subjects"]) == (before["roleRef"], before["subjects"])
+
+
+def test_rights_that_may_not_be_given_back_are_said(context: Context, api: Simulator) -> None:
+    """The run goes on to its end, and is no success: the account lacks what it needs."""
+    contained(context)
+    verbs.cut_identity(context, conductor(context), incident(context), Wish(command="cut", bindings=True))
+    eradicated(context)
+    roll_out(api, GOOD_IMAGE)
+    accept_all(context)
+    api.faults.append(Fault("POST", "/rolebindings", 403, dry=None))
+    result = recovered(context)
+    assert isinstance(outcomes(result)["rebind"], Refused)
+    assert result.run.state is RunState.DONE
+    assert isinstance(result.outcome, Refused), "a recovery without the account's rights reads as a success"
 
 
 # --- Argo CD --------------------------------------------------------------------------------------------------------
@@ -465,7 +520,7 @@ def test_closing_says_cause_and_lessons_and_what_stays(context: Context, api: Si
     roll_out(api, GOOD_IMAGE)
     accept_all(context)
     recovered(context)
-    after = closing.close(
+    after, _ = closing.close(
         context,
         incident(context),
         root_cause="a deserialisation flaw",

@@ -3,8 +3,8 @@
 What it had is what was saved when it was stopped. Kinds that have no number (DaemonSet, CronJob) come back as a whole.
 A workload that somebody else has given another size since is left as it is.
 
-What it cannot know: whether its template is good; that is for the gates before. Undo puts back the size that it had
-before, which stops it again.
+What it cannot know: whether its template is good; that is for the gates before. Undo is refused: to stop the workload
+again ends pods that nobody has sealed. A canary that is no good is ended by ``recovery.check``, after it was sealed.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from ringfence.actions.base import Action
-from ringfence.actions.scale import ScaleToZero, restoring, size_of
+from ringfence.actions.scale import SCALED, ScaleToZero, restoring, size_of
 from ringfence.actions.workload import READS, put_back_by, tried
 from ringfence.model.base import Json
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Refused
 from ringfence.model.permission import Permission
-from ringfence.model.plan import Change, Impact, Inverse, Plan, Verb
+from ringfence.model.plan import Change, Impact, Plan, Verb
 from ringfence.model.proof import Level, Proof
 from ringfence.platform.kubernetes.pods import is_ready
 from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.platform.kubernetes.workloads import Workload, read_pods_of, read_workload
 
+CANARY = "restore-one"
+"""The change that starts the first pod of a stopped workload."""
+
 _POLL_SECONDS = 0.25
-_NUMBERED = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
 
 
 class Restore(Action[Workload]):
@@ -57,12 +59,12 @@ class Restore(Action[Workload]):
         return read_workload(self.cluster, target, pool)
 
     def plan(self, target: ObjectRef, around: Workload) -> Plan | Already | Refused:
-        """One patch. Already when it has what it had, or more than the one that is wanted."""
+        """One patch. Already when it has what is wanted; Refused when somebody has given it another size since."""
         saved = self.settings.saved
         if saved is None:
             return Already(reason=f"{target} was not stopped by this incident")
         live, wanted = around.obj, _number(saved)
-        if target.kind in _NUMBERED:
+        if target.kind in SCALED:
             if self.settings.only_one:
                 wanted = min(1, wanted)
             if _number(live) == wanted:
@@ -75,17 +77,16 @@ class Restore(Action[Workload]):
         elif not ScaleToZero(self.cluster, self.settings).is_stopped(live):
             return Already(reason=f"{target} has {size_of(live)}")
         prior = saved
-        if target.kind in _NUMBERED:
+        if target.kind in SCALED:
             prior = {**prior, "spec": {**prior["spec"], "replicas": wanted}}
         restored = {**live, "spec": prior["spec"]}
         change = Change(
-            id="restore-one" if self.settings.only_one else "restore",
+            id=CANARY if self.settings.only_one else "restore",
             ref=around.ref,
             verb=Verb.PATCH,
-            subresource="scale" if target.kind in _NUMBERED else "",
-            body=_sized(live, wanted) if target.kind in _NUMBERED else restoring(live, prior),
+            subresource="scale" if target.kind in SCALED else "",
+            body=_sized(live, wanted) if target.kind in SCALED else restoring(live, prior),
             prior=live,
-            inverse=Inverse(verb=Verb.PATCH, body=_back(live)) if target.kind in _NUMBERED else None,
             effect=f"{target} gets {size_of(restored)}; it has {size_of(live)}",
         )
         refused = tried(self.cluster, change)
@@ -107,7 +108,7 @@ class Restore(Action[Workload]):
             live = self.cluster.find(resource_of(target), target.namespace, target.name)
             if live is None or live["metadata"]["uid"] != target.uid:
                 return _requested("it is gone")
-            if target.kind not in _NUMBERED:
+            if target.kind not in SCALED:
                 return Proof(
                     claim=f"it is as before: {size_of(live)}",
                     level=Level.COMPUTED,
@@ -129,6 +130,30 @@ class Restore(Action[Workload]):
             why_not_higher="a ready pod is not yet a clean one",
         )
 
+    def undo(self, record: ChangeRecord) -> Change | Already | Refused:
+        ref = record.change.ref
+        return Refused(
+            reason=f"to stop {ref} again would end pods that nobody has sealed",
+            next_step=f"ringfence respond stop-workload {ref.kind.lower()}/{ref.name} -n {ref.namespace}, "
+            "which seals them first",
+        )
+
+    def end_canary(self, record: ChangeRecord) -> Change | Already:
+        """The change that ends the first pod, as long as it is the only one: for who has sealed it."""
+        ref = record.change.ref
+        live = self.cluster.find(resource_of(ref), ref.namespace, ref.name)
+        if live is None or live["metadata"]["uid"] != ref.uid or _number(live) != 1:
+            return Already(reason=f"{ref} has no canary any more")
+        return Change(
+            id="end-canary",
+            ref=ref,
+            verb=Verb.PATCH,
+            subresource="scale",
+            body=_sized(live, 0),
+            prior=live,
+            effect=f"the canary of {ref} ends",
+        )
+
 
 def _number(obj: Json) -> int:
     return int(obj["spec"].get("replicas", 1))
@@ -143,12 +168,6 @@ def _sized(live: Json, replicas: int) -> list[Json]:
     if _number(live):
         guards.append({"op": "test", "path": "/spec/replicas", "value": _number(live)})
     return [*guards, {"op": "add", "path": "/spec/replicas", "value": replicas}]
-
-
-def _back(live: Json) -> list[Json]:
-    """To the number that the workload has now, whatever it has then."""
-    uid = {"op": "test", "path": "/metadata/uid", "value": live["metadata"]["uid"]}
-    return [uid, {"op": "add", "path": "/spec/replicas", "value": _number(live)}]
 
 
 def _requested(why: str) -> Proof:

@@ -47,14 +47,15 @@ STOPPED_KEY = "ringfence.dev/stopped"
 _POLL_SECONDS = 0.25
 _SELECTOR = "/spec/template/spec/nodeSelector"
 _STOPPED = f"{_SELECTOR}/{STOPPED_KEY.replace('/', '~1')}"
-_SCALED = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
+SCALED = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
+"""The kinds that have a number of pods, and a subresource for it."""
 
 
 class ScaleToZero(Action[Workload]):
     """Stop a workload."""
 
     name = "workload.scale_to_zero"
-    kinds = frozenset({*_SCALED, "DaemonSet", "CronJob", "Job"})
+    kinds = frozenset({*SCALED, "DaemonSet", "CronJob", "Job"})
     destructive = True
     permissions = (
         Permission("deployments.apps", frozenset({"get"}), "how many replicas there are, to put back"),
@@ -196,7 +197,7 @@ class ScaleToZero(Action[Workload]):
             id="stop",
             ref=around.ref,
             verb=Verb.PATCH,
-            subresource="scale" if obj["kind"] in _SCALED else "",
+            subresource="scale" if obj["kind"] in SCALED else "",
             body=body,
             prior=obj,
             inverse=Inverse(verb=Verb.PATCH, body=restoring(stopped, obj, live=False)),

@@ -94,8 +94,7 @@ def close(
         raise typer.BadParameter("say it in words", param_hint="--lesson")
     with wiring.connected(configuration(config, kubeconfig, context)) as connection:
         here = wiring.incident_here(connection, incident)
-        stays = closing.still_in_force(connection, here)
-        after = closing.close(
+        after, stays = closing.close(
             connection,
             here,
             root_cause=root_cause.strip(),

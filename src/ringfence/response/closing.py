@@ -54,8 +54,10 @@ def close(
     lessons: tuple[str, ...],
     determination: Determination | None,
     reason: str,
-) -> Incident:
-    """Close with verdict, root cause and lessons. Nothing is written when the incident may not be closed.
+) -> tuple[Incident, tuple[str, ...]]:
+    """Close with verdict, root cause and lessons; what of the response stays in force, in words.
+
+    A determination that is given stands also when the incident may not be closed; nothing else is written then.
 
     Raises Guarded while a way in is open that nobody has accepted or a run has not ended, TargetError when it is closed
     already or was never contained.
@@ -67,4 +69,4 @@ def close(
             incident = incidents.get(session, incident.id)
     stays = still_in_force(context, incident)
     event = Reviewed(occurred_at=now(), actor=context.actor, root_cause=root_cause, lessons=lessons, stays=stays)
-    return record.move(context, incident, State.CLOSED, reason or "reviewed", beside=event)
+    return record.move(context, incident, State.CLOSED, reason or "reviewed", beside=event), stays

@@ -96,8 +96,7 @@ def retest(context: Context, incident: Incident) -> Statement:
                 )
     except PlatformError as error:
         return stored(context, incident, str(error))
-    accepted = any(row.path == "workload.replacement" and row.acceptance for row in before)
-    facts = without_restored(context, events, _without_each_other(gathered, known), image_accepted=accepted)
+    facts = without_restored(context, events, _without_each_other(gathered, known), before)
     computed = together([(ref.name, compute(one)) for (ref, _), one in zip(known, facts, strict=True)])
     with context.store.write() as session:
         rows = access.save(session, incident.id, computed, actor=context.actor, now=now())

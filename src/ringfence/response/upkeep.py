@@ -63,6 +63,8 @@ class Upkeep:
     backoff: Backoff = field(default_factory=Backoff)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _stopped: threading.Event = field(default_factory=threading.Event, init=False)
+    _settled: dict[str, int] = field(default_factory=dict, init=False)
+    """Incidents that lacked nothing, at the event that was their last then: they are not read again until another."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -82,11 +84,14 @@ class Upkeep:
         """Everything that is missing and may be tried, once. Raises StoreError."""
         with self.store.read() as session:
             all_of_them = incidents.newest_first(session)
+            last = incidents.last_events(session)
         for incident in all_of_them:
             if self._stopped.is_set():
                 return
+            if self._settled.get(incident.id) == last[incident.id]:
+                continue
             try:
-                self._see_to(incident)
+                self._see_to(incident, last[incident.id])
             except RingfenceError as error:
                 if self.backoff.may(("incident", incident.id)):
                     self.say(f"{incident.id}: its copies, stamps and anchors cannot be seen to: {error}")
@@ -100,11 +105,14 @@ class Upkeep:
                 self.say(f"copies, stamps and anchors cannot be seen to: {error}")
             self._stopped.wait(_ROUND_SECONDS)
 
-    def _see_to(self, incident: Incident) -> None:
+    def _see_to(self, incident: Incident, last: int) -> None:
         with self.store.read() as session:
             seals = evidence.seals(session, incident.id)
             entries = timeline.read(session, incident.id)
         events = [entry.event for entry in entries]
+        if not self._lacks(seals, entries):
+            self._settled[incident.id] = last
+            return
         if (copier := self.copier) is not None:
             for seal, _ in copies.missing(events, seals, copier.place):
                 self._try("copy", seal, lambda seal=seal: copier.send(seal, self.actor, again=True))  # type: ignore[misc]
@@ -116,6 +124,15 @@ class Upkeep:
             if self.backoff.may(thing):
                 words = self.anchorer.anchor(incident, self.actor, again=True)
                 self._told(thing, f"{incident.id}: anchor", [word.why for word in words if word.result == "failed"])
+
+    def _lacks(self, seals: tuple[Seal, ...], entries: tuple[TimelineEntry, ...]) -> bool:
+        """Whether anything is to be done for an incident, now or when its time comes."""
+        events = [entry.event for entry in entries]
+        return (
+            (self.copier is not None and any(copies.missing(events, seals, self.copier.place)))
+            or (self.stamper is not None and any(stamping.missing(events, seals)))
+            or (self.anchorer is not None and any(unanchored(entries, place.name) for place in self.anchorer.places))
+        )
 
     def _try(self, what: str, seal: Seal, act: Callable[[], EvidenceCopied | SealStamped]) -> None:
         thing = (what, seal.id)

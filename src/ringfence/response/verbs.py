@@ -224,8 +224,8 @@ MAIN: dict[str, tuple[str, ...]] = {
     DELETE_TOKENS: ("identity.delete_tokens",),
     CUT_IDENTITY: ("identity.cut", "identity.unbind"),
     RECOVER: (
-        *("recovery.clean", "recovery.hole", "recovery.source", "recovery.check"),
-        *("argocd.resume_sync", "keda.resume", "recovery.watch", "incident.move"),
+        *("recovery.clean", "recovery.hole", "recovery.source", "workload.restore", "recovery.check"),
+        *("recovery.rebind", "argocd.resume_sync", "keda.resume", "recovery.watch", "incident.move"),
     ),
     "respond": (),
 }
@@ -252,8 +252,8 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
     main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
-    if verb == RECOVER:  # gates stand behind each other: the first that is shut is what became of it
-        wanted = [step for step in wanted if not is_done(step.outcome)][:1] or wanted
+    if verb == RECOVER:
+        wanted = _shut(run, wanted)[:1] or wanted
     return Result(
         verb=verb,
         incident=incident,
@@ -272,6 +272,20 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         statement=retest(context, incident),
         seals=seals,
     )
+
+
+def _shut(run: Run, wanted: list[StepRun]) -> list[StepRun]:
+    """The steps of a recovery that say what became of it, the one that counts first: gates stand behind each other.
+
+    What ended the run is the last that was not done; in a run that went on, the first that was passed over. A workload
+    that is held back, or that has no first pod, is no gate.
+    """
+    undone = [
+        step
+        for step in wanted
+        if not is_done(step.outcome) and not (step.action == "workload.restore" and isinstance(step.outcome, Skipped))
+    ]
+    return undone[::-1] if run.state is RunState.FAILED else undone
 
 
 def _together(run: Run, steps: list[StepRun]) -> Outcome | None:

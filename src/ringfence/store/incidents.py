@@ -91,6 +91,11 @@ def newest_first(session: Session) -> tuple[Incident, ...]:
     return tuple(_incident(row) for row in rows)
 
 
+def last_events(session: Session) -> dict[str, int]:
+    """The number of the last event of each incident."""
+    return {row.id: row.seq for row in session.execute(sa.select(tables.incident.c.id, tables.incident.c.seq))}
+
+
 def open_on(session: Session, target_uid: str) -> Incident | None:
     """The newest incident about that object in which the attacker may still be in: a second command joins it."""
     being_fought = [state.value for state in State if not state.over]

@@ -1,6 +1,6 @@
 """``recovery.check``: readiness, real requests, a fresh look; and after Argo CD was let go, what it has delivered.
 
-When it is not good, what recovery did so far is taken back: the canary ends, or Argo CD is frozen again.
+When it is not good, the canary ends, sealed, or Argo CD is frozen again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.base import Settings
-from ringfence.actions.restore import Restore
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import CheckParams
@@ -23,13 +22,12 @@ from ringfence.response import attempts, steps
 from ringfence.response.context import now
 from ringfence.response.recovery import gates, pausing
 from ringfence.response.recovery import scope as scopes
+from ringfence.response.recovery.canary import end_canaries
 from ringfence.response.recovery.look import Looked, look
 from ringfence.response.recovery.scope import Scope
-from ringfence.response.recovery.source import name_of, unapproved, wait_for
+from ringfence.response.recovery.source import compare, name_of, unapproved, wait_for
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
-from ringfence.response.undo import take_back
-from ringfence.store import journal
 
 _READY_SECONDS = 180.0
 _DELIVERED_SECONDS = 180.0
@@ -45,7 +43,10 @@ def check(scene: Scene) -> Answer:
     except PlatformError as error:
         outcome, proof = Failed(problem=Problem.of(error)), None
     if not steps.is_done(outcome):
-        _take_back(scene, delivered=scene.params.delivered)
+        if scene.params.delivered:
+            _freeze_again(scene)
+        else:
+            end_canaries(scene)
     return finished(scene, scene.step.action, outcome, proof)
 
 
@@ -122,9 +123,7 @@ def _judged(scene: Scene, looked: tuple[Looked, ...]) -> tuple[Outcome, Proof | 
 
 
 def _proof(scene: Scene, looked: tuple[Looked, ...], taste: list[str]) -> Proof:
-    ready = ", ".join(
-        f"{one.ref.kind} {printable(one.ref.name)} {one.ready}/{one.wanted or one.ready}" for one in looked
-    )
+    ready = ", ".join(f"{one.ref.kind} {printable(one.ref.name)} {one.ready}/{one.wanted}" for one in looked)
     asked = [f"{said.way} {said.status}" for one in looked for said in one.said]
     unseen = [words for one in looked for words in one.unseen]
     if taste:
@@ -145,7 +144,10 @@ def _proof(scene: Scene, looked: tuple[Looked, ...], taste: list[str]) -> Proof:
 def _not_delivered(scene: Scene) -> Outcome | None:
     """Why what Argo CD has delivered is not what was approved; None when it is, or delivers nothing of it."""
     found = scopes.read(scene.context, scene.incident)
-    for application in found.delivering:
+    # Compared anew: what Argo CD said before it was let go may not be what the branch gives by now.
+    for application in compare(scene, found.delivering)[0]:
+        if wrong := unapproved(scene, (application,)):
+            return _other_revision(scene, wrong)
         live = wait_for(
             scene,
             application,
@@ -153,11 +155,7 @@ def _not_delivered(scene: Scene) -> Outcome | None:
             _DELIVERED_SECONDS,
         )
         if wrong := unapproved(scene, (live,)):
-            return Refused(
-                reason=f"{wrong}: that is not what was approved",
-                next_step="Argo CD is frozen again; put what is good in Git, then "
-                f"ringfence recover {scene.incident.id}",
-            )
+            return _other_revision(scene, wrong)
         if not revisions.is_synced(live):
             why = "; ".join(revisions.problems(live)) or _last_sync(live)
             problem = Problem(
@@ -170,24 +168,17 @@ def _not_delivered(scene: Scene) -> Outcome | None:
     return None
 
 
+def _other_revision(scene: Scene, wrong: str) -> Refused:
+    return Refused(
+        reason=f"{wrong}: that is not what was approved",
+        next_step=f"Argo CD is frozen again; put what is good in Git, then ringfence recover {scene.incident.id}",
+    )
+
+
 def _last_sync(application: Json) -> str:
     state = (application.get("status") or {}).get("operationState") or {}
     said = f"its last sync: {state.get('phase')}: {state.get('message', '')}" if state else "it has not synced yet"
     return said[:500]
-
-
-def _take_back(scene: Scene, *, delivered: bool) -> None:
-    """End the canary that is no good; freeze Argo CD again, when it delivers what nobody approved."""
-    if delivered:
-        _freeze_again(scene)
-        return
-    context, incident = scene.context, scene.incident
-    with context.store.read() as session:
-        records = journal.of_incident(session, incident.id)
-    for record in reversed(scopes.standing(records, Restore.name)):
-        if record.change.id == "restore-one":
-            outcome = take_back(context, incident, record)
-            scene.live.say(f"the canary of {record.change.ref}: {describe(outcome)}")
 
 
 def _freeze_again(scene: Scene) -> None:
@@ -202,7 +193,7 @@ def _freeze_again(scene: Scene) -> None:
     for one in restored:
         if one.application is None:
             continue
-        label = attempts.begin(context, incident, f"{scene.label}-freeze-{one.ref.name}")
+        label = attempts.begin(context, incident, f"{scene.label}-freeze-{one.ref.kind.lower()}-{one.ref.name}")
         try:
             plan = action.plan(one.ref, action.look(context.cluster_id, one.ref, context.pool))
         except RingfenceError as error:

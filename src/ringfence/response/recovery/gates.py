@@ -19,13 +19,13 @@ from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.selectors import printable
 from ringfence.response.context import Context, now
 from ringfence.response.recovery import scope as scopes
+from ringfence.response.recovery.known import REPLACEMENT
 from ringfence.response.recovery.scope import Restored, Scope
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
 from ringfence.response.statement import retest
 from ringfence.store import access, incidents
 
-REPLACEMENT = "workload.replacement"
 _LATER = (REPLACEMENT, "gitops.reversal", "keda.scaling")
 """Rows of gates of their own: the hole, and what recovery itself gives back to Argo CD."""
 _CONTROL = "ringfence.invalid/control"

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ringfence.access.facts import Facts
 from ringfence.errors import PlatformError
+from ringfence.model.access import AccessPath
 from ringfence.model.base import Json
 from ringfence.model.recovery_events import WatchOpened
 from ringfence.model.timeline import Event, RunStarted
@@ -15,14 +16,19 @@ from ringfence.platform.kubernetes import owners
 from ringfence.platform.kubernetes.surroundings import Siblings
 from ringfence.response.context import Context
 
+REPLACEMENT = "workload.replacement"
+"""The row about the template that the suspects' workload starts pods from."""
+
 
 def without_restored(
-    context: Context, events: Sequence[Event], gathered: Sequence[Facts], *, image_accepted: bool
+    context: Context, events: Sequence[Event], gathered: Sequence[Facts], rows: Sequence[AccessPath]
 ) -> list[Facts]:
     """The facts without pods of restored workloads that started after the recovery did, among the siblings.
 
-    A pod of the suspects' image stays among them, unless the image was accepted. Before a watch window there is none.
+    A pod of the suspects' image stays among them, unless the image was accepted: ``rows`` says so. Before a watch
+    window there is none.
     """
+    image_accepted = any(row.path == REPLACEMENT and row.acceptance for row in rows)
     opened = next((event for event in reversed(events) if isinstance(event, WatchOpened)), None)
     if opened is None:
         return list(gathered)

@@ -35,7 +35,7 @@ class Looked:
     """``ready`` of ``wanted`` pods; what was found; what real requests were answered; what could not be looked at."""
 
     ref: ObjectRef
-    wanted: int | None
+    wanted: int
     ready: int
     signs: tuple[Sign, ...]
     said: tuple[Said, ...]
@@ -43,8 +43,8 @@ class Looked:
 
     @property
     def is_up(self) -> bool:
-        """As many as are asked for; where that is not known, at least one."""
-        return self.ready >= (self.wanted if self.wanted is not None else 1)
+        """As many as are asked for."""
+        return self.ready >= self.wanted
 
 
 def bad_digests(found: Scope, *, accepted: bool) -> frozenset[str]:
@@ -70,8 +70,8 @@ def look(
     signs += [Sign(one.ref, f"breaks a policy: {words}", False) for words in against]
     said = []
     ready = [pod for pod in one.pods if is_ready(pod)]
-    up = len(ready) >= (_wanted(one.obj) or 1)
-    for pod in ready[:_ASKED] if requests and up and context.policy.real_requests else ():
+    wanted = _wanted(one.obj)
+    for pod in ready[:_ASKED] if requests and len(ready) >= wanted and context.policy.real_requests else ():
         way = way_of(pod, probe)
         if way is None:
             unseen.append(f"{printable(pod['metadata']['name'])}: no HTTP path is known for a real request (--probe)")
@@ -84,7 +84,7 @@ def look(
         unseen.append("real requests are switched off (recovery.real_requests)")
     return Looked(
         ref=one.ref,
-        wanted=_wanted(one.obj),
+        wanted=wanted,
         ready=len(ready),
         signs=tuple(signs),
         said=tuple(one for one in said if one.tried),
@@ -116,14 +116,12 @@ def signs_of(context: Context, pod: Json, found: Scope, *, accepted: bool) -> tu
     return (*signs, *(Sign(ref, f"reaches into its node: {words}", False) for words in node_access(pod)))
 
 
-def _wanted(obj: Json) -> int | None:
-    """How many pods are asked for; None for kinds that have no number."""
+def _wanted(obj: Json) -> int:
+    """How many pods are asked for; none of a Job or CronJob, whose pods come and go."""
     match obj["kind"]:
         case "Deployment" | "StatefulSet" | "ReplicaSet":
             return int((obj.get("spec") or {}).get("replicas", 1))
         case "DaemonSet":
             return int((obj.get("status") or {}).get("desiredNumberScheduled", 0))
-        case "CronJob":
-            return 0
         case _:
-            return None
+            return 0

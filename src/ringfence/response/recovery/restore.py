@@ -1,4 +1,4 @@
-"""The stages that give back: ``workload.restore`` for what was stopped, ``recovery.rebind`` for rights."""
+"""The stage ``workload.restore``: what was stopped gets its pods back, one first."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import time
 from dataclasses import replace
 
 from ringfence.actions.restore import Restore
-from ringfence.actions.unbind import Unbind
+from ringfence.actions.scale import SCALED
 from ringfence.errors import PlatformError
 from ringfence.model.catalogue import RestoreParams
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, describe, next_step_of
+from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Skipped
 from ringfence.platform.argocd import applications
 from ringfence.platform.kubernetes.pods import image_names
 from ringfence.response import steps
 from ringfence.response.recovery import gates, pausing
 from ringfence.response.recovery import scope as scopes
+from ringfence.response.recovery.scope import Restored, Scope
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
-from ringfence.response.undo import take_back
 from ringfence.store import journal
 
 _DELIVERED_SECONDS = 180.0
 _POLL_SECONDS = 0.5
-_NUMBERED = ("Deployment", "StatefulSet", "ReplicaSet")
 
 
 def restore(scene: Scene) -> Answer:
@@ -34,7 +33,7 @@ def restore(scene: Scene) -> Answer:
     if record is None:
         return finished(scene, Restore.name, Already(reason=f"{target} is not stopped by this incident"))
     one = scene.params.replicas == "one"
-    if one and target.kind not in _NUMBERED:
+    if one and target.kind not in SCALED:
         return finished(
             scene, Restore.name, Skipped(reason=f"a {target.kind} comes back as a whole: there is no first")
         )
@@ -53,58 +52,27 @@ def restore(scene: Scene) -> Answer:
     return answer
 
 
-def rebind(scene: Scene) -> Answer:
-    """``recovery.rebind``: bindings that the incident took, the last taken first."""
-    context, incident, name = scene.context, scene.incident, scene.step.action
-    with context.store.read() as session:
-        records = journal.of_incident(session, incident.id)
-    outcomes: list[tuple[str, Outcome]] = []
-    for record in reversed(scopes.standing(records, Unbind.name)):
-        outcome = take_back(context, incident, record)
-        scene.live.say(f"{record.change.ref}: {describe(outcome)}")
-        outcomes.append((str(record.change.ref), outcome))
-    left = [(ref, outcome) for ref, outcome in outcomes if not steps.is_done(outcome)]
-    if left:
-        hints = (next_step_of(outcome) for _, outcome in left)
-        return finished(
-            scene,
-            name,
-            Refused(
-                reason="; ".join(f"{ref}: {describe(outcome)}" for ref, outcome in left),
-                next_step=next((hint for hint in hints if hint), ""),
-            ),
-        )
-    if any(isinstance(outcome, Applied) for _, outcome in outcomes):
-        return finished(scene, name, Applied())
-    return finished(scene, name, Already(reason="no rights of an account were taken, or all are back"))
-
-
 def _once_delivered(scene: Scene) -> Outcome | None:
     """Why the workload must not start. Argo CD, once it syncs by itself again, gets the time to bring a template."""
     deadline = time.monotonic() + _DELIVERED_SECONDS
     while True:
-        held = _held_back(scene)
-        if not isinstance(held, Skipped) or not _is_awaited(scene) or time.monotonic() >= deadline:
+        found = scopes.read(scene.context, scene.incident)
+        mine = next((one for one in found.restored if one.ref.uid == scene.object.uid), None)
+        held = _held_back(scene, mine, found) if mine is not None else None
+        awaited = mine is not None and _syncs(mine)
+        if not isinstance(held, Skipped) or not awaited or time.monotonic() >= deadline:
             return held
         pausing.pause(scene.live, _POLL_SECONDS)
 
 
-def _is_awaited(scene: Scene) -> bool:
-    """Whether an Application that syncs by itself delivers the workload."""
-    found = scopes.read(scene.context, scene.incident)
-    return any(
-        one.ref.uid == scene.object.uid
-        and one.application is not None
-        and applications.automated(one.application) is not None
-        for one in found.restored
-    )
+def _syncs(mine: Restored) -> bool:
+    """Whether an Application that syncs by itself delivers it."""
+    return mine.application is not None and applications.automated(mine.application) is not None
 
 
-def _held_back(scene: Scene) -> Outcome | None:
+def _held_back(scene: Scene, mine: Restored, found: Scope) -> Outcome | None:
     """Why the workload must not start now: it would start the suspects' image."""
-    found = scopes.read(scene.context, scene.incident)
-    mine = next((one for one in found.restored if one.ref.uid == scene.object.uid), None)
-    if mine is None or not image_names(mine.template) & found.images:
+    if not image_names(mine.template) & found.images:
         return None
     if gates.acceptance_of(scene.context, scene.incident.id) is not None:
         return None

@@ -34,11 +34,7 @@ def source(scene: Scene) -> Answer:
     """Each Application is compared with Git now; the commit that this gives has to be approved."""
     context, incident = scene.context, scene.incident
     try:
-        found = scopes.read(context, incident)
-        asked = now()
-        for application in found.delivering:
-            _refresh(scene, application)
-        compared = tuple(_compared(scene, application, asked) for application in found.delivering)
+        compared, asked = compare(scene, scopes.read(context, incident).delivering)
     except PlatformError as error:
         return finished(scene, scene.step.action, Failed(problem=Problem.of(error)))
     outcome = _judge(scene, compared, asked)
@@ -54,6 +50,17 @@ def source(scene: Scene) -> Answer:
         "is delivered",
     )
     return finished(scene, scene.step.action, outcome, proof)
+
+
+def compare(scene: Scene, wanted: Iterable[Json]) -> tuple[tuple[Json, ...], datetime]:
+    """The Applications after a comparison with Git that was asked for now, or as they are when none has ended in time;
+    and when it was asked for. Raises PlatformError."""
+    applications, asked = tuple(wanted), now()
+    for application in applications:
+        _refresh(scene, application)
+    return tuple(
+        wait_for(scene, application, lambda live: revisions.compared_since(live, asked)) for application in applications
+    ), asked
 
 
 def wait_for(
@@ -120,16 +127,12 @@ def _refresh(scene: Scene, application: Json) -> None:
     context, incident = scene.context, scene.incident
     target = ObjectRef.of(context.cluster_id, application)
     action = Refresh(context.cluster, Settings(fence=incident.fence, serving_floor=context.policy.serving_floor))
-    label = attempts.begin(context, incident, f"{scene.label}-{application['metadata']['name']}")
+    label = attempts.begin(context, incident, f"{scene.label}-{target.namespace}-{target.name}")
     plan = action.plan(target, action.look(context.cluster_id, target, context.pool))
     if isinstance(plan, Already | Refused):
         return
     steps.record_plan(context, incident, label, plan)
     steps.carry_out(context, incident, label, action, plan)
-
-
-def _compared(scene: Scene, application: Json, asked: datetime) -> Json:
-    return wait_for(scene, application, lambda live: revisions.compared_since(live, asked))
 
 
 def _revisions(application: Json) -> str:

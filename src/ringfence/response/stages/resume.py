@@ -1,4 +1,5 @@
-"""The stages ``argocd.resume_sync`` and ``keda.resume``: what was frozen for this incident is let go, newest first.
+"""The stages that give back what was taken for this incident, newest first: ``argocd.resume_sync``, ``keda.resume``,
+``recovery.rebind``.
 
 Only after everything that Argo CD or KEDA would put back is as it was, or is meant to be put back: the playbook says
 when.
@@ -8,21 +9,27 @@ from __future__ import annotations
 
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.keda import PauseScaling
-from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe
+from ringfence.actions.unbind import Unbind
+from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe, next_step_of
 from ringfence.response import steps
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
 from ringfence.response.undo import take_back
 from ringfence.store import journal
 
-_FROZEN_BY = {"argocd.resume_sync": (SuspendSync.name, "Argo CD"), "keda.resume": (PauseScaling.name, "KEDA")}
+_TAKEN_BY = {
+    "argocd.resume_sync": (SuspendSync.name, "part of Argo CD stays frozen", "nothing of Argo CD is frozen"),
+    "keda.resume": (PauseScaling.name, "part of KEDA stays frozen", "nothing of KEDA is frozen"),
+    "recovery.rebind": (Unbind.name, "part of an account's rights is not back", "no account's rights are taken"),
+}
+"""The action that took it; what is said when part of it stays, and when there is nothing."""
 
 
 def resume(scene: Scene) -> Answer:
-    """Each change of the incident that froze something and stands. Refused when somebody has set one otherwise since:
+    """Each change of the incident that took something and stands. Refused when somebody has set one otherwise since:
     theirs is not overwritten."""
     context, incident, name = scene.context, scene.incident, scene.step.action
-    action, whose = _FROZEN_BY[name]
+    action, part, nothing = _TAKEN_BY[name]
     with context.store.read() as session:
         records = [
             record
@@ -37,11 +44,13 @@ def resume(scene: Scene) -> Answer:
     left = [(ref, outcome) for ref, outcome in outcomes if not steps.is_done(outcome)]
     if left and all(isinstance(outcome, Refused) for _, outcome in left):
         words = "; ".join(describe(outcome) for _, outcome in left)
-        return finished(scene, name, Refused(reason=words, next_step="look at what it names, and set it by hand"))
+        hints = (next_step_of(outcome) for _, outcome in left)
+        hint = next((hint for hint in hints if hint), "look at what it names, and set it by hand")
+        return finished(scene, name, Refused(reason=words, next_step=hint))
     if left:
         words = "; ".join(f"{ref}: {describe(outcome)}" for ref, outcome in left)
-        problem = Problem(code="frozen", what=f"part of {whose} stays frozen", why=words, next_step="the same again")
+        problem = Problem(code="frozen", what=part, why=words, next_step="the same again")
         return finished(scene, name, Failed(problem=problem))
     if any(isinstance(outcome, Applied) for _, outcome in outcomes):
         return finished(scene, name, Applied())
-    return finished(scene, name, Already(reason=f"nothing of {whose} is frozen for this incident"))
+    return finished(scene, name, Already(reason=f"{nothing} for this incident"))

@@ -45,7 +45,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "recovery.hole": gates.hole,
         "recovery.source": source.source,
         "recovery.check": check.check,
-        "recovery.rebind": restore.rebind,
+        "recovery.rebind": resume.resume,
         "recovery.watch": window.watch,
         "workload.restore": restore.restore,
         "identity.cut": identity.cut,
