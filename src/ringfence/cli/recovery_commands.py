@@ -41,6 +41,9 @@ def recover(
     accept_findings: Annotated[
         str, typer.Option("--accept-findings", metavar="REASON", help="Take on what a fresh look finds, in your name.")
     ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show each gate as it stands and what would change; change nothing.")
+    ] = False,
     out: Output = Format.TEXT,
     config: ConfigFile = None,
     kubeconfig: Kubeconfig = None,
@@ -62,7 +65,14 @@ def recover(
         accept_findings=accept_findings.strip(),
         watch_seconds=_seconds(watch),
     )
-    with conducting_here(configuration(config, kubeconfig, context)) as (connection, conductor):
+    settings = configuration(config, kubeconfig, context)
+    if dry_run:
+        from ringfence.cli import recovery_view
+
+        with wiring.connected(settings) as connection:
+            here = wiring.incident_here(connection, incident)
+            recovery_view.run(connection, here, verbs.order_of(wish), out)
+    with conducting_here(settings) as (connection, conductor):
         here = wiring.incident_here(connection, incident)
         result = verbs.recover(connection, conductor, here, wish)
         view = view_of(connection, result)

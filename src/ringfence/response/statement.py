@@ -70,6 +70,27 @@ class Statement:
 
 def retest(context: Context, incident: Incident) -> Statement:
     """Read the cluster, compute the rows of every pod of the incident, keep them with an event for each that turned."""
+    found = _computed(context, incident)
+    if isinstance(found, str):
+        return stored(context, incident, found)
+    computed, facts = found
+    with context.store.write() as session:
+        rows = access.save(session, incident.id, computed, actor=context.actor, now=now())
+    return Statement(rows, facts)
+
+
+def look(context: Context, incident: Incident) -> Statement:
+    """The same, and nothing is kept: for who only wants to see."""
+    found = _computed(context, incident)
+    if isinstance(found, str):
+        return stored(context, incident, found)
+    computed, facts = found
+    with context.store.read() as session:
+        return Statement(access.merged(access.rows(session, incident.id), computed), facts)
+
+
+def _computed(context: Context, incident: Incident) -> tuple[tuple[AccessPath, ...], tuple[Facts, ...]] | str:
+    """The rows and the facts that they were computed from; why that could not be done."""
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
         events = [entry.event for entry in timeline.read(session, incident.id)]
@@ -79,11 +100,7 @@ def retest(context: Context, incident: Incident) -> Statement:
     known = [(ref, pod) for ref, pod in found if pod is not None]
     if not known or len(known) < len(found):
         missing = [str(ref) for ref, pod in found if pod is None]
-        return stored(
-            context,
-            incident,
-            f"as it was found it is not known: {', '.join(missing)}" if missing else "the incident is about no pod",
-        )
+        return f"as it was found it is not known: {', '.join(missing)}" if missing else "the incident is about no pod"
     view = Snapshot(context.cluster)
     done = _doings(context, [pod for _, pod in known])
     try:
@@ -95,12 +112,10 @@ def retest(context: Context, incident: Incident) -> Statement:
                     pool.map(lambda one: _facts(context, incident, view, events, records, done, *one), known)
                 )
     except PlatformError as error:
-        return stored(context, incident, str(error))
+        return str(error)
     facts = without_restored(context, events, _without_each_other(gathered, known), before)
     computed = together([(ref.name, compute(one)) for (ref, _), one in zip(known, facts, strict=True)])
-    with context.store.write() as session:
-        rows = access.save(session, incident.id, computed, actor=context.actor, now=now())
-    return Statement(rows, tuple(facts))
+    return tuple(computed), tuple(facts)
 
 
 def stored(context: Context, incident: Incident, why: str) -> Statement:

@@ -156,8 +156,13 @@ def cut_identity(context: Context, conductor: Conductor, incident: Incident, wis
 def recover(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
     """The way back, gate after gate. Each gate that is not passed ends it there. Raises as ``eradicate``."""
     content, source = find(RECOVER)
-    run = orders.follow_up(context, incident, content, source, _how(wish, ALL, decided=True))
+    run = orders.follow_up(context, incident, content, source, order_of(wish))
     return _result(context, RECOVER, True, conductor.conduct(run.id))
+
+
+def order_of(wish: Wish) -> RunOrder:
+    """What a recovery is asked for: all of it, by who types it."""
+    return _how(wish, ALL, decided=True)
 
 
 def recreate_account(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -34,8 +34,7 @@ def save(
     does not speak of any more is kept as it was.
     """
     before = {row.path: row for row in rows(session, incident)}
-    after = {row.path: _with_acceptance(row, before.get(row.path)) for row in computed}
-    standing = {**{path: row for path, row in before.items() if path not in after}, **after}
+    after, standing = _merged(before, computed)
     turned = [
         AccessTurned(
             occurred_at=now,
@@ -56,6 +55,19 @@ def save(
         pages.put(session, incident, severity.scalar_one(), of_verdict(incident, written[-1].seq, was, becomes), now)
     _replace(session, incident, standing.values())
     return tuple(standing.values())
+
+
+def merged(before: Sequence[AccessPath], computed: Sequence[AccessPath]) -> tuple[AccessPath, ...]:
+    """What would stand after ``save``; nothing is written (pure)."""
+    return tuple(_merged({row.path: row for row in before}, computed)[1].values())
+
+
+def _merged(
+    before: Mapping[str, AccessPath], computed: Sequence[AccessPath]
+) -> tuple[dict[str, AccessPath], dict[str, AccessPath]]:
+    """The computed rows with the acceptances that hold, and all that stands, by path."""
+    after = {row.path: _with_acceptance(row, before.get(row.path)) for row in computed}
+    return after, {**{path: row for path, row in before.items() if path not in after}, **after}
 
 
 def accept(session: Session, incident: str, row: AccessPath, acceptance: Acceptance) -> AccessPath:

@@ -89,19 +89,9 @@ def _settled(looked: Iterable[Looked], *, delivered: bool) -> bool:
 
 
 def _judged(scene: Scene, looked: tuple[Looked, ...]) -> tuple[Outcome, Proof | None]:
-    signs = [sign for one in looked for sign in one.signs]
-    returned = [f"{sign.pod}: {sign.what}" for sign in signs if sign.returned]
-    if returned:
-        return Refused(
-            reason="; ".join(returned[:_SHOW]),
-            next_step=f"ringfence contain on it; then ringfence recover {scene.incident.id} again",
-        ), None
-    taste = [f"{sign.pod}: {sign.what}" for sign in signs]
-    if taste and not scene.run.order.accept_findings:
-        return Refused(
-            reason="; ".join(taste[:_SHOW]) + (f"; and {len(taste) - _SHOW} more" if len(taste) > _SHOW else ""),
-            next_step=f"mend it; or take it on: ringfence recover {scene.incident.id} --accept-findings REASON",
-        ), None
+    refused, taste = speaks_against(scene, looked)
+    if refused is not None:
+        return refused, None
     down = [f"{one.ref}: {one.ready} of {one.wanted} pods are ready" for one in looked if not one.is_up]
     bad = [
         f"{one.ref}: {said.way} answered {said.status or said.why}"
@@ -120,6 +110,24 @@ def _judged(scene: Scene, looked: tuple[Looked, ...]) -> tuple[Outcome, Proof | 
     if not any(one.ready for one in looked):
         return Already(reason="nothing of it runs yet: there is nothing to try"), None
     return Applied(), _proof(scene, looked, taste)
+
+
+def speaks_against(scene: Scene, looked: Iterable[Looked]) -> tuple[Refused | None, list[str]]:
+    """What a fresh look finds that must not be; and what of it was taken on."""
+    signs = [sign for one in looked for sign in one.signs]
+    returned = [f"{sign.pod}: {sign.what}" for sign in signs if sign.returned]
+    if returned:
+        return Refused(
+            reason="; ".join(returned[:_SHOW]),
+            next_step=f"ringfence contain on it; then ringfence recover {scene.incident.id} again",
+        ), []
+    taste = [f"{sign.pod}: {sign.what}" for sign in signs]
+    if taste and not scene.run.order.accept_findings:
+        return Refused(
+            reason="; ".join(taste[:_SHOW]) + (f"; and {len(taste) - _SHOW} more" if len(taste) > _SHOW else ""),
+            next_step=f"mend it; or take it on: ringfence recover {scene.incident.id} --accept-findings REASON",
+        ), []
+    return None, taste
 
 
 def _proof(scene: Scene, looked: tuple[Looked, ...], taste: list[str]) -> Proof:

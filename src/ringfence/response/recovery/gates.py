@@ -9,7 +9,7 @@ from ringfence.errors import Invalid, PlatformError
 from ringfence.model.access import AccessPath, PathState
 from ringfence.model.base import Json
 from ringfence.model.catalogue import HoleParams
-from ringfence.model.incident import State
+from ringfence.model.incident import Incident, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Applied, Failed, Outcome, Problem, Refused
 from ringfence.model.plan import Change, Verb
@@ -23,7 +23,7 @@ from ringfence.response.recovery.known import REPLACEMENT
 from ringfence.response.recovery.scope import Restored, Scope
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
-from ringfence.response.statement import retest
+from ringfence.response.statement import Statement, retest
 from ringfence.store import access, incidents
 
 _LATER = (REPLACEMENT, "gitops.reversal", "keda.scaling")
@@ -35,26 +35,28 @@ _SHOW = 5
 def clean(scene: Scene) -> Answer:
     """``recovery.clean``: every suspect is gone, and every other way in is dead or accepted."""
     context, incident = scene.context, scene.incident
-    statement = retest(context, incident)
+    outcome, proof = judge_clean(context, incident, retest(context, incident))
+    if isinstance(outcome, Applied):
+        with context.store.write() as session:
+            if incidents.get(session, incident.id).state.may_become(State.RECOVERING):
+                incidents.move(session, incident, State.RECOVERING, actor=context.actor, now=now())
+    return finished(scene, scene.step.action, outcome, proof)
+
+
+def judge_clean(context: Context, incident: Incident, statement: Statement) -> tuple[Outcome, Proof | None]:
+    """Whether nothing suspect is left, by a statement of just now."""
     if statement.why:
-        return finished(scene, scene.step.action, _unread(statement.why))
+        return _unread(statement.why), None
     alive = [str(ObjectRef.of(context.cluster_id, facts.live)) for facts in statement.facts if facts.live is not None]
     if alive:
-        return finished(
-            scene,
-            scene.step.action,
-            Refused(
-                reason=f"suspects are left running: {', '.join(alive[:_SHOW])}",
-                next_step=f"ringfence eradicate {incident.id}; or, if it was a false positive, "
-                f"ringfence release {incident.id}",
-            ),
-        )
+        return Refused(
+            reason=f"suspects are left running: {', '.join(alive[:_SHOW])}",
+            next_step=f"ringfence eradicate {incident.id}; or, if it was a false positive, "
+            f"ringfence release {incident.id}",
+        ), None
     open_rows = [row for row in statement.rows if row.is_open and row.path not in _LATER]
     if open_rows:
-        return finished(scene, scene.step.action, _open(incident.id, open_rows))
-    with context.store.write() as session:
-        if incidents.get(session, incident.id).state.may_become(State.RECOVERING):
-            incidents.move(session, incident, State.RECOVERING, actor=context.actor, now=now())
+        return _open(incident.id, open_rows), None
     accepted = [f"{row.path} (accepted by {row.acceptance.principal})" for row in statement.rows if row.acceptance]
     gone = len(statement.facts)
     proof = Proof(
@@ -66,7 +68,7 @@ def clean(scene: Scene) -> Answer:
         if accepted
         else "what left no trace in the cluster cannot be seen from it",
     )
-    return finished(scene, scene.step.action, Applied(), proof)
+    return Applied(), proof
 
 
 def hole(scene: Scene) -> Answer:

@@ -58,7 +58,7 @@ def _once_delivered(scene: Scene) -> Outcome | None:
     while True:
         found = scopes.read(scene.context, scene.incident)
         mine = next((one for one in found.restored if one.ref.uid == scene.object.uid), None)
-        held = _held_back(scene, mine, found) if mine is not None else None
+        held = held_back(scene, mine, found) if mine is not None else None
         awaited = mine is not None and _syncs(mine)
         if not isinstance(held, Skipped) or not awaited or time.monotonic() >= deadline:
             return held
@@ -70,7 +70,7 @@ def _syncs(mine: Restored) -> bool:
     return mine.application is not None and applications.automated(mine.application) is not None
 
 
-def _held_back(scene: Scene, mine: Restored, found: Scope) -> Outcome | None:
+def held_back(scene: Scene, mine: Restored, found: Scope) -> Outcome | None:
     """Why the workload must not start now: it would start the suspects' image."""
     if not image_names(mine.template) & found.images:
         return None

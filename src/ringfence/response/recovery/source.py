@@ -40,9 +40,8 @@ def source(scene: Scene) -> Answer:
     outcome = _judge(scene, compared, asked)
     if not isinstance(outcome, Applied):
         return finished(scene, scene.step.action, outcome)
-    said = "; ".join(f"Application {name_of(app)}: {_revisions(app)}" for app in compared)
     proof = Proof(
-        claim=f"what Argo CD would deliver is approved by {scene.run.requested_by}: {said}",
+        claim=approval(scene, compared),
         level=Level.OBSERVED,
         by="Argo CD's own comparison with Git, made just now",
         at=now(),
@@ -50,6 +49,12 @@ def source(scene: Scene) -> Answer:
         "is delivered",
     )
     return finished(scene, scene.step.action, outcome, proof)
+
+
+def approval(scene: Scene, compared: Iterable[Json]) -> str:
+    """Who has approved what, as a claim."""
+    said = "; ".join(f"Application {name_of(app)}: {_revisions(app)}" for app in compared)
+    return f"what Argo CD would deliver is approved by {scene.run.requested_by}: {said}"
 
 
 def compare(scene: Scene, wanted: Iterable[Json]) -> tuple[tuple[Json, ...], datetime]:
@@ -104,6 +109,11 @@ def _judge(scene: Scene, compared: tuple[Json, ...], asked: datetime) -> Outcome
                     next_step="see to Argo CD and its repository, then the same again",
                 )
             )
+    return judge_approval(scene, compared)
+
+
+def judge_approval(scene: Scene, compared: tuple[Json, ...]) -> Applied | Refused:
+    """Whether each revision that the last comparison gave is approved."""
     left = unapproved(scene, compared)
     if not left:
         return Applied()

@@ -10,8 +10,11 @@ from __future__ import annotations
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.keda import PauseScaling
 from ringfence.actions.unbind import Unbind
+from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe, next_step_of
 from ringfence.response import steps
+from ringfence.response.context import Context
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
 from ringfence.response.undo import take_back
@@ -25,19 +28,25 @@ _TAKEN_BY = {
 """The action that took it; what is said when part of it stays, and when there is nothing."""
 
 
+def taken(context: Context, incident: Incident, stage: str) -> tuple[ChangeRecord, ...]:
+    """The changes that the stage takes back, in its order."""
+    action = _TAKEN_BY[stage][0]
+    with context.store.read() as session:
+        records = journal.of_incident(session, incident.id)
+    return tuple(
+        record
+        for record in reversed(records)
+        if record.action == action and not record.undone and not record.step.startswith("undo-")
+    )
+
+
 def resume(scene: Scene) -> Answer:
     """Each change of the incident that took something and stands. Refused when somebody has set one otherwise since:
     theirs is not overwritten."""
     context, incident, name = scene.context, scene.incident, scene.step.action
-    action, part, nothing = _TAKEN_BY[name]
-    with context.store.read() as session:
-        records = [
-            record
-            for record in journal.of_incident(session, incident.id)
-            if record.action == action and not record.undone and not record.step.startswith("undo-")
-        ]
+    _, part, nothing = _TAKEN_BY[name]
     outcomes = []
-    for record in reversed(records):
+    for record in taken(context, incident, name):
         outcome = take_back(context, incident, record)
         scene.live.say(f"{record.change.ref}: {describe(outcome)}")
         outcomes.append((str(record.change.ref), outcome))
