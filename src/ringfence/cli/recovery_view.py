@@ -51,7 +51,7 @@ def _json(one: Foreseen) -> Json:
         "stand": one.stand.value,
         "words": one.words,
         "target": one.target.to_json() if one.target else None,
-        "outcome": one.outcome.to_json() if one.outcome else None,
+        "outcome": one.outcome.to_json() if one.outcome is not None else None,
         "proof": one.proof.to_json() if one.proof else None,
         "changes": [change.to_json() for change in one.changes],
         "caveats": list(one.caveats),
@@ -71,10 +71,8 @@ def _show(incident: str, found: Sequence[Foreseen], unknown: int) -> None:
         say(*(" " * (_STAND + _STEP + 4) + clean(line) for line in more))
         if one.ends and not ended:
             ended = True
-            say(
-                f"-- {'it would end here' if one.target is None else 'it would end here for this workload'}; what follows "
-                "is how the rest stands now --"
-            )
+            where = "here" if one.target is None else "here for this workload"
+            say(f"-- it would end {where}; what follows is how the rest stands now --")
 
 
 def _lines(one: Foreseen) -> list[str]:

@@ -24,8 +24,8 @@ from ringfence.model.plan import Change, Plan
 from ringfence.model.playbook import Reaction, Step
 from ringfence.model.proof import Level, Proof
 from ringfence.model.run import Run, RunOrder, RunState
-from ringfence.playbooks import find, load
 from ringfence.platform.argocd import revisions
+from ringfence.playbooks import find, load
 from ringfence.response import statement as statements
 from ringfence.response import steps
 from ringfence.response.context import Context, now
@@ -172,11 +172,11 @@ def _hole(view: _View, step: Step) -> Iterator[Foreseen]:
     current = next((row for row in view.rows if row.path == REPLACEMENT), None)
     if stored is not None and current is not None and current.acceptance is None and current.is_open:
         # The first gate of a recovery writes the new rows down, and with them the acceptance lapses.
+        was = stored.acceptance.state if stored.acceptance else "open"
         yield _made(
             step,
             Refused(
-                reason=f"the hole was accepted as {stored.acceptance.state if stored.acceptance else 'open'}, and the row "
-                f"is {current.state} by now: {current.why}",
+                reason=f"the hole was accepted as {was}, and the row is {current.state} by now: {current.why}",
                 next_step=f"ringfence accept {scene.incident.id} {REPLACEMENT} --reason …",
             ),
         )
