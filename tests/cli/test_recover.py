@@ -43,8 +43,13 @@ def test_as_data_each_step_has_its_stand(declared: Console) -> None:
 
 
 def test_a_cluster_that_cannot_be_read_is_neither_open_nor_shut(declared: Console, api: Simulator) -> None:
+    del api.objects["/api/v1", "pods", "bank", "cards-1"]
     template = {"spec": {"containers": [{"name": "cards", "image": "registry.test/cards:1.5"}]}}
     api.objects["/apis/apps/v1", "deployments", "bank", "cards"]["spec"]["template"] = template
+    for pod in api.all(POD):
+        pod["spec"]["containers"][0]["image"] = pod["status"]["containerStatuses"][0]["imageID"] = (
+            "registry.test/cards:1.5"
+        )
     api.faults.append(Fault("GET", "/networkpolicies", 503))
     done = declared("recover", "INC-1", "--dry-run")
     assert done.code == ExitCode.INCOMPLETE

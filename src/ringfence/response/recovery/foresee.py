@@ -275,7 +275,7 @@ def _give_back(view: _View, step: Step) -> Iterator[Foreseen]:
     scene = view.scene
     records = resume.taken(scene.context, scene.incident, step.action)
     if not records:
-        yield _said(step, Stand.NOTHING, "nothing of the kind stands for this incident")
+        yield _said(step, Stand.NOTHING, resume.nothing_taken(step.action))
     for record in records:
         ref = record.change.ref
         if record.outcome is None or record.outcome.kind == "unknown":

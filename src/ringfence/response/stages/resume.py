@@ -40,11 +40,16 @@ def taken(context: Context, incident: Incident, stage: str) -> tuple[ChangeRecor
     )
 
 
+def nothing_taken(stage: str) -> str:
+    """What is said when the stage finds nothing to give back."""
+    return f"{_TAKEN_BY[stage][2]} for this incident"
+
+
 def resume(scene: Scene) -> Answer:
     """Each change of the incident that took something and stands. Refused when somebody has set one otherwise since:
     theirs is not overwritten."""
     context, incident, name = scene.context, scene.incident, scene.step.action
-    _, part, nothing = _TAKEN_BY[name]
+    part = _TAKEN_BY[name][1]
     outcomes = []
     for record in taken(context, incident, name):
         outcome = take_back(context, incident, record)
@@ -62,4 +67,4 @@ def resume(scene: Scene) -> Answer:
         return finished(scene, name, Failed(problem=problem))
     if any(isinstance(outcome, Applied) for _, outcome in outcomes):
         return finished(scene, name, Applied())
-    return finished(scene, name, Already(reason=f"{nothing} for this incident"))
+    return finished(scene, name, Already(reason=nothing_taken(name)))
