@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ringfence.config import Config
     from ringfence.model.incident import Incident
     from ringfence.response.context import Context
+    from ringfence.response.orders import Found
     from ringfence.response.verbs import Wish
 
 Targets = Annotated[
@@ -92,7 +94,8 @@ def contain(
     with conducting_here(settings) as (connection, conductor):
         conductor.live.on_cut = on_cut
         found = _found(connection, targets, namespace, image, siblings, playbook=verbs.COMPROMISED)
-        result = verbs.contain(connection, conductor, found, wish)
+        again = _again(connection, targets, namespace, image, siblings)
+        result = verbs.contain(connection, conductor, found, wish, again=again)
         view = view_of(connection, result, cut_after[0] if cut_after else None)
     finish(view, result, out)
 
@@ -217,6 +220,30 @@ def release(
     finish(view, result, out)
 
 
+def _again(
+    connection: Context, targets: list[str] | None, namespace: str | None, image: str | None, siblings: bool
+) -> Callable[[], tuple[Found, ...]] | None:
+    """How a group is looked up anew; None for pods that were named themselves: they are what they are."""
+    if not image and not siblings and all(_is_pod(one) for one in targets or ()):
+        return None
+    from ringfence.response import verbs
+
+    def look() -> tuple[Found, ...]:
+        found: tuple[Found, ...] = _found(
+            connection, targets, namespace, image, siblings, playbook=verbs.COMPROMISED, say=lambda *_words: None
+        )
+        return found
+
+    return look
+
+
+def _is_pod(spec: str) -> bool:
+    from ringfence.platform.kubernetes.resources import POD
+    from ringfence.platform.kubernetes.targets import kind_of
+
+    return "/" not in spec or kind_of(spec)[0] is POD
+
+
 def _found(  # type: ignore[no-untyped-def]
     connection: Context,
     targets: list[str] | None,
@@ -225,6 +252,7 @@ def _found(  # type: ignore[no-untyped-def]
     siblings: bool,
     *,
     playbook: str,
+    say: Callable[..., None] = note,
 ):
     from ringfence.response.seek import seek
 
@@ -238,7 +266,7 @@ def _found(  # type: ignore[no-untyped-def]
         siblings=siblings,
         playbook=playbook,
     )
-    note(*became)
+    say(*became)
     return found
 
 

@@ -62,10 +62,7 @@ def place(context: Context, order: Order) -> Ordered:
     playbook = load(order.playbook, order.source)
     require_clean(playbook, order.playbook, order.source)
     _check_targets(playbook, order)
-    for one in order.found:
-        refusal = guard.protected(one.obj, context.policy)
-        if refusal is not None:
-            raise Guarded(f"{one.ref} is not to be touched", why=refusal.reason, next_step=refusal.next_step)
+    _refuse_protected(context, order.found)
     moment = now()
     with context.store.write() as session:
         incident, joined = _incident(session, context, playbook, order)
@@ -93,8 +90,13 @@ def place(context: Context, order: Order) -> Ordered:
     return Ordered(incident, run, joined)
 
 
-def follow_up(context: Context, incident: Incident, playbook: bytes, source: str, how: RunOrder) -> Run:
-    """A further run about the incident's own targets. Raises TargetError, PlaybookError, StoreError."""
+def follow_up(
+    context: Context, incident: Incident, playbook: bytes, source: str, how: RunOrder, *, found: tuple[Found, ...] = ()
+) -> Run:
+    """A further run about the incident's own targets; or about ``found`` alone, which join it.
+
+    Raises Guarded (a protected target; nothing was written), TargetError, PlaybookError, StoreError.
+    """
     parsed = load(playbook, source)
     require_clean(parsed, playbook, source)
     if not any(step.phase.value in how.phases for step in parsed.steps):
@@ -102,9 +104,12 @@ def follow_up(context: Context, incident: Incident, playbook: bytes, source: str
             f"the playbook {parsed.name} has no step of the phases {', '.join(how.phases)}",
             next_step=f"ringfence respond PLAYBOOK … for another one, about {incident.id}",
         )
+    _refuse_protected(context, found)
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
-        wanted = targets.of_incident(session, incident.id)
+        for one in found:
+            targets.join(session, incident.id, one.ref, found=one.obj, how=one.how, actor=context.actor, now=now())
+        wanted = tuple(one.ref for one in found) or targets.of_incident(session, incident.id)
         return runs.start(
             session,
             incident.id,
@@ -115,6 +120,13 @@ def follow_up(context: Context, incident: Incident, playbook: bytes, source: str
             principal=context.actor,
             now=now(),
         )
+
+
+def _refuse_protected(context: Context, found: tuple[Found, ...]) -> None:
+    for one in found:
+        refusal = guard.protected(one.obj, context.policy)
+        if refusal is not None:
+            raise Guarded(f"{one.ref} is not to be touched", why=refusal.reason, next_step=refusal.next_step)
 
 
 def frozen_playbook(context: Context, incident: Incident, default: tuple[bytes, str], phase: str) -> tuple[bytes, str]:

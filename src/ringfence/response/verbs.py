@@ -6,9 +6,9 @@ is the eradicating phase of the playbook that the incident froze; typing it is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ringfence.errors import TargetError
+from ringfence.errors import Guarded, TargetError
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Determination, Incident
 from ringfence.model.outcome import (
@@ -27,7 +27,7 @@ from ringfence.model.playbook import Phase, Playbook
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run, RunOrder, RunState, StepRun
 from ringfence.playbooks import find, load
-from ringfence.response import orders
+from ringfence.response import latecomers, orders
 from ringfence.response.conduct import Conductor
 from ringfence.response.context import Context, now
 from ringfence.response.orders import Found, Order
@@ -88,9 +88,38 @@ class Wish:
     lease_minutes: int | None = None
 
 
-def contain(context: Context, conductor: Conductor, found: tuple[Found, ...], wish: Wish) -> Result:
-    """Cut and seal. Raises Guarded, TargetError, PlaybookError, EngineError, StoreError."""
-    return respond(context, conductor, COMPROMISED, found, wish, phases=(Phase.CONTAINING.value,), verb="contain")
+def contain(
+    context: Context,
+    conductor: Conductor,
+    found: tuple[Found, ...],
+    wish: Wish,
+    *,
+    again: latecomers.Again | None = None,
+) -> Result:
+    """Cut and seal. ``again`` looks a group up anew: pods that started before it was cut are cut by a second run.
+
+    Raises Guarded, TargetError, PlaybookError, EngineError, StoreError.
+    """
+    phases = (Phase.CONTAINING.value,)
+    result = respond(context, conductor, COMPROMISED, found, wish, phases=phases, verb="contain")
+    if again is None:
+        return result
+    late = latecomers.look(context, result.run, again)
+    if late.why:
+        conductor.live.say(f"whether pods of it have started meanwhile is not known: {late.why}")
+    if late.since:
+        names = latecomers.names(late.since)
+        conductor.live.say(f"started since the first was cut, as replacements or not, and not cut: {names}")
+    if not late.missed:
+        return result
+    conductor.live.say(f"started before the first was cut: {latecomers.names(tuple(one.ref for one in late.missed))}")
+    content, source = find(COMPROMISED)
+    how = _how(wish, phases, decided=False)
+    try:
+        run = orders.follow_up(context, result.incident, content, source, how, found=late.missed)
+    except Guarded as error:
+        return replace(result, outcome=Refused(reason=str(error), next_step=error.next_step))
+    return _both(result, _result(context, "contain", True, conductor.conduct(run.id)))
 
 
 def respond(
@@ -276,6 +305,23 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         ),
         statement=retest(context, incident),
         seals=seals,
+    )
+
+
+def _both(first: Result, more: Result) -> Result:
+    """A command's two runs as one result: whichever was not done decides."""
+    undone = [one for one in (first, more) if one.outcome is None or not is_done(one.outcome)]
+    proofs = [one.proof for one in (first, more) if one.proof is not None]
+    worst = undone[0] if undone else more
+    return replace(
+        more,
+        run=worst.run,
+        joined=first.joined,
+        steps=(*first.steps, *more.steps),
+        outcome=worst.outcome,
+        proof=min(proofs, key=lambda proof: proof.level.rank, default=None),
+        evidence_problem="; ".join(filter(None, (first.evidence_problem, more.evidence_problem))),
+        seals=(*first.seals, *(seal for seal in more.seals if seal not in first.seals)),
     )
 
 
