@@ -14,6 +14,7 @@ import argparse
 import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from bench.ground import Ground, Recording, ground, idle_pod, print_result, recording, replay, spread, swapper, timed
 from lab.layout import DEFAULT_NAME
@@ -48,9 +49,9 @@ def one_at_a_time(place: Ground, pool: ThreadPoolExecutor, rounds: int) -> dict[
     levels = found.levels()
     ours, bare = [], []
     for n in range(rounds):
-        ours.append(timed(lambda n=n: contain(place, f"ours-{n}")))
+        ours.append(timed(partial(contain, place, f"ours-{n}")))
         swap = swapper(other(place, first, ["first-0"], [f"bare-{n}"]))
-        bare.append(timed(lambda swap=swap: replay(place.context, levels, swap, pool)))
+        bare.append(timed(partial(replay, place.context, levels, swap, pool)))
     result: dict[str, object] = {
         "requests": len(found.requests),
         "bare_ms": spread(bare),

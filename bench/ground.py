@@ -63,12 +63,14 @@ def ground(name: str = DEFAULT_NAME, **sections: Any) -> Iterator[Ground]:
     kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}})
     try:
         with tempfile.TemporaryDirectory() as home:
-            config = Config(
-                cluster={"kubeconfig": lab.kubeconfig},
-                store={"url": f"sqlite:///{home}/ringfence.db"},
-                vault={"path": Path(home) / "vault"},
-                signing={"key": Path(home) / "seal.pem"},
-                **sections,
+            config = Config.model_validate(
+                {
+                    "cluster": {"kubeconfig": lab.kubeconfig},
+                    "store": {"url": f"sqlite:///{home}/ringfence.db"},
+                    "vault": {"path": Path(home) / "vault"},
+                    "signing": {"key": Path(home) / "seal.pem"},
+                    **sections,
+                }
             )
             with (
                 app.connected(config) as context,

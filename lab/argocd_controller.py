@@ -16,16 +16,16 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab import accounts, certificates, files, packages, processes, programs
+from lab import accounts, certificates, definitions, files, packages, processes, programs
 from lab.errors import LabError
-from lab.kube import APPLY_PATCH, FIELD_MANAGER, Kube, NotFound, Object, wait_until
+from lab.kube import Kube, NotFound, Object, wait_until
 from lab.layout import Lab
 from lab.processes import Daemon
 
 NAME = "argocd"
 NAMESPACE = "argocd"
 API_VERSION = "argoproj.io/v1alpha1"
-GROUP = "argoproj.io"
+GROUPS = ("argoproj.io",)
 KINDS = ("ApplicationSet", "Application", "AppProject")
 REDIS, REPOSITORIES, APPLICATIONS, SETS = (
     "argocd-redis",
@@ -55,7 +55,7 @@ def start(lab: Lab) -> None:
         if all(processes.is_current(lab, daemon) for daemon in _daemons(lab)) and _answers(lab):
             return
         processes.stop(lab, *DAEMONS, grace=0)
-        _apply_crds(kube, programs.asset(programs.ARGOCD, "crds"))
+        definitions.apply(kube, _definitions(), GROUPS)
         for manifest in objects():
             kube.apply(manifest)
         _ensure_secret(kube)
@@ -89,11 +89,10 @@ def stop(lab: Lab) -> None:
     try:
         _forget(kube)
         kube.delete("v1", "Namespace", NAMESPACE)
-        for name in _definitions(kube):
-            kube.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
+        definitions.delete(kube, GROUPS)
         kube.delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", APPLICATIONS)
         kube.delete("v1", "Namespace", NAMESPACE, wait=READY_SECONDS)
-        wait_until(lambda: not _definitions(kube), READY_SECONDS, "the CRDs of Argo CD to be gone")
+        definitions.wait_gone(kube, GROUPS)
     finally:
         kube.close()
     certificates.kubeconfig_of(lab, NAME).unlink(missing_ok=True)
@@ -240,35 +239,12 @@ def _answers(lab: Lab) -> bool:
     return True
 
 
-def _apply_crds(kube: Kube, folder: Path) -> None:
-    """Server-side, as the files are: the largest is over a megabyte."""
-    names = []
-    for plural in ("applications", "applicationsets", "appprojects"):
-        names.append(f"{plural}.{GROUP}")
-        kube.request(
-            "PATCH",
-            f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{names[-1]}",
-            (folder / f"{plural.removesuffix('s')}-crd.yaml").read_bytes(),
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            content_type=APPLY_PATCH,
-        )
-    wait_until(lambda: set(names) <= set(_definitions(kube, established=True)), READY_SECONDS, "the CRDs of Argo CD")
-
-
-def _definitions(kube: Kube, *, established: bool = False) -> list[str]:
-    """The names of Argo CD's CRDs."""
-    return [
-        item["metadata"]["name"]
-        for item in kube.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
-        if item["spec"]["group"] == GROUP
-        and (
-            not established
-            or any(
-                condition["type"] == "Established" and condition["status"] == "True"
-                for condition in item.get("status", {}).get("conditions") or ()
-            )
-        )
-    ]
+def _definitions() -> dict[str, Path]:
+    folder = programs.asset(programs.ARGOCD, "crds")
+    return {
+        f"{plural}.{GROUPS[0]}": folder / f"{plural.removesuffix('s')}-crd.yaml"
+        for plural in ("applications", "applicationsets", "appprojects")
+    }
 
 
 def _forget(kube: Kube) -> None:

@@ -15,9 +15,9 @@ import ssl
 import time
 from pathlib import Path
 
-from lab import accounts, admission, certificates, processes, programs
+from lab import accounts, admission, certificates, definitions, processes, programs
 from lab.errors import LabError
-from lab.kube import APPLY_PATCH, FIELD_MANAGER, Kube, NotFound, Object, wait_until
+from lab.kube import Kube, NotFound, Object
 from lab.layout import Lab
 from lab.processes import Daemon
 
@@ -63,7 +63,7 @@ def start(lab: Lab) -> None:
     kube = Kube.of(lab)
     try:
         processes.stop(lab, NAME, grace=0)
-        _apply_crds(kube, programs.asset(programs.KYVERNO, "crds"))
+        definitions.apply(kube, _definitions(), GROUPS)
         for manifest in objects():
             kube.apply(manifest)
         accounts.write_kubeconfig(lab, kube, NAME, NAMESPACE, CONTROLLER)
@@ -97,12 +97,11 @@ def stop(lab: Lab) -> None:
             kube.request("DELETE", path, query={"labelSelector": MANAGED})
         _forget_namespaces(kube)
         kube.delete("v1", "Namespace", NAMESPACE)  # It takes five seconds at least, so it comes early.
-        for name in _definitions(kube):
-            kube.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
+        definitions.delete(kube, GROUPS)
         for kind in ("ClusterRoleBinding", "ClusterRole"):
             kube.delete("rbac.authorization.k8s.io/v1", kind, CONTROLLER)
         kube.delete("v1", "Namespace", NAMESPACE, wait=READY_SECONDS)
-        wait_until(lambda: not _definitions(kube), READY_SECONDS, "the CRDs of Kyverno to be gone")
+        definitions.wait_gone(kube, GROUPS)
     finally:
         kube.close()
     certificates.kubeconfig_of(lab, NAME).unlink(missing_ok=True)
@@ -259,36 +258,14 @@ def _answers(lab: Lab) -> bool:
         connection.close()
 
 
-def _apply_crds(kube: Kube, folder: Path) -> None:
-    """Server-side, as the files are: they are megabytes, too much for kubectl's annotation and slow to parse here."""
-    names = []
+def _definitions() -> dict[str, Path]:
+    """The file of each CRD; its name is that of the file: group_plural.yaml."""
+    folder = programs.asset(programs.KYVERNO, "crds")
+    found = {}
     for file in sorted(path for part in CRD_FOLDERS for path in (folder / part).glob("*.yaml")):
         group, _, plural = file.stem.partition("_")
-        names.append(f"{plural}.{group}")
-        kube.request(
-            "PATCH",
-            f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{names[-1]}",
-            file.read_bytes(),
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            content_type=APPLY_PATCH,
-        )
-    wait_until(lambda: set(names) <= set(_definitions(kube, established=True)), READY_SECONDS, "the CRDs of Kyverno")
-
-
-def _definitions(kube: Kube, *, established: bool = False) -> list[str]:
-    """The names of Kyverno's CRDs."""
-    return [
-        item["metadata"]["name"]
-        for item in kube.list("apiextensions.k8s.io/v1", "CustomResourceDefinition")
-        if item["spec"]["group"] in GROUPS
-        and (
-            not established
-            or any(
-                condition["type"] == "Established" and condition["status"] == "True"
-                for condition in item.get("status", {}).get("conditions") or ()
-            )
-        )
-    ]
+        found[f"{plural}.{group}"] = file
+    return found
 
 
 def _forget_namespaces(kube: Kube) -> None:
