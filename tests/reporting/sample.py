@@ -16,7 +16,7 @@ from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Outcome, Problem, Refused, Unknown
-from ringfence.model.plan import Change, Impact, ServiceImpact, Verb
+from ringfence.model.plan import Change, Errors, Impact, ServiceImpact, Verb
 from ringfence.model.principal import Principal
 from ringfence.model.proof import Level, Proof
 from ringfence.model.timeline import (
@@ -104,7 +104,12 @@ class Sample:
             pods=1,
             services=(
                 ServiceImpact(
-                    service=self.name("cards"), ready_before=1, ready_after=0, ready_with_replacement=1, floor=1
+                    service=self.name("cards"),
+                    ready_before=1,
+                    ready_after=0,
+                    ready_with_replacement=1,
+                    floor=1,
+                    errors=Errors(seconds=None, because=self.text("0 of 1 are left")),
                 ),
             ),
             replacement=self.text("ReplicaSet cards starts one"),

@@ -58,6 +58,7 @@ def test_break_glass_stands_before_every_section(report: Report) -> None:
         "card data is leaving now",
         "the image was rebuilt yesterday",
         "cards would have 0 of 1 serving",
+        "1 of 1 new connections may fail, and no end can be said: 0 of 1 are left",
         "open connections may go on",
         "no policy allows the pod a new connection",
         "no canary has tried it",
