@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from bench.ground import ground, idle_pod, print_result
+import yaml
+
+from bench.ground import Ground, ground, idle_pod, print_result
 from lab.layout import DEFAULT_NAME
 from ringfence.response import verbs
 from ringfence.response.verbs import Wish
@@ -31,8 +33,7 @@ def main() -> int:
         # As installed: pip compiles what it installs. This tree is compiled by a first start that does not count.
         environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            "RINGFENCE_STORE__URL": place.config.store.url,
-            "RINGFENCE_CLUSTER__KUBECONFIG": str(place.lab.kubeconfig),
+            "RINGFENCE_CONFIG": str(configured(place)),
         }
         program = [str(Path(sys.executable).with_name("ringfence"))]
         for command in (["--help"], ["status", incident.id]):
@@ -47,6 +48,14 @@ def main() -> int:
         }
     )
     return 0
+
+
+def configured(place: Ground) -> Path:
+    """The configuration as a file, as an installation has it."""
+    file = place.home / "config.yaml"
+    sections = {"store": {"url": place.config.store.url}, "cluster": {"kubeconfig": str(place.lab.kubeconfig)}}
+    file.write_text(yaml.safe_dump(sections))
+    return file
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:

@@ -1,15 +1,22 @@
-"""``--help`` is there at once: what is slow to import is imported by the command that needs it."""
+"""``--help`` and ``status`` are there soon: what is slow to import, or to make ready, is so where it is needed.
+
+A time would depend on the machine; what is imported and what is made ready do not.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
+import typer.main
+
+from ringfence.cli import commands
+
 SLOW = ("pydantic", "sqlalchemy", "alembic", "lightkube", "httpx2", "dbos", "yaml", "jinja2", "cryptography", "asyncio")
 
 
 def test_the_command_line_imports_nothing_slow() -> None:
-    """A time would depend on the machine; what is imported does not."""
     program = f"import sys, ringfence.cli.commands; print([name for name in {SLOW!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
@@ -18,6 +25,13 @@ def test_the_command_line_imports_nothing_slow() -> None:
 NOT_FOR_LOOKING = (
     *("pydantic_settings", "alembic", "dbos", "zstandard", "cryptography", "jinja2", "rich"),
     *("ringfence.actions.registry", "ringfence.evidence.acquire", "ringfence.seal.atrest"),
+    *(
+        "ringfence.actions.fence",
+        "ringfence.actions.examination",
+        "ringfence.response.guard",
+        "ringfence.platform.kubernetes.audit_log",
+    ),
+    *("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "lightkube.resources.apps_v1"),
 )
 
 
@@ -34,3 +48,35 @@ def test_a_command_that_only_looks_imports_neither_what_acts_nor_what_seals() ->
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_only_what_checks_the_configuration_is_built_before_something_is_read() -> None:
+    """Each event and each noun of the model has checks that take as long to build as a small module to import."""
+    program = (
+        "from ringfence.cli import views\n"
+        "from ringfence.config import Config\n"
+        "from ringfence.model.base import Noun\n"
+        "from ringfence.config.sections import Section\n"
+        "Config()\n"
+        "def below(kind): return [kind, *(one for sub in kind.__subclasses__() for one in below(sub))]\n"
+        "print([kind.__name__ for kind in below(Noun) + below(Section) if kind.__pydantic_complete__])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "ready"),
+    [
+        (["status", "INC-1"], {"status"}),
+        (["evidence", "list", "INC-1"], {"evidence"}),
+        (["cut-identity", "INC-1"], {"cut-identity"}),
+    ],
+)
+def test_of_all_commands_the_one_that_is_asked_for_is_made_ready(words: list[str], ready: set[str]) -> None:
+    assert set(typer.main.get_command(commands.asked_for(words)).commands) == ready
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["stauts", "INC-1"], ["-h", "status"]])
+def test_without_a_command_the_whole_program_answers(words: list[str]) -> None:
+    assert commands.asked_for(words) is commands.app

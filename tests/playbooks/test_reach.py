@@ -99,7 +99,7 @@ for text in texts[:1]:
 seen = []
 watching = True
 def hook(event, arguments):
-    if watching and not event.startswith(("object.", "sys._getframe", "code.", "compile", "marshal.")):
+    if watching and not event.startswith(("object.", "builtins.id", "sys._getframe", "code.", "compile", "marshal.")):
         seen.append(event)
 sys.addaudithook(hook)
 said = [one(text) for text in texts]

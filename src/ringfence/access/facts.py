@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ringfence.access.gitops import NOTHING_DELIVERED, Deliveries, deliveries_of
 from ringfence.access.scaling import NOTHING_SCALED, Scaling, scaling_of
@@ -15,7 +16,6 @@ from ringfence.model.canary import CanaryReport
 from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes import canaries, owners, serving, token_policy
-from ringfence.platform.kubernetes.audit_log import Doings
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.policies import Isolation, evaluate
@@ -31,6 +31,9 @@ from ringfence.platform.kubernetes.rights import Rights, read_rights
 from ringfence.platform.kubernetes.surroundings import Siblings, read_siblings
 from ringfence.platform.kubernetes.tokens import legacy_tokens
 from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, template_of
+
+if TYPE_CHECKING:
+    from ringfence.platform.kubernetes.audit_log import Doings
 
 _STARTING = WORKLOAD_KINDS | {SCALED_JOB.kind}
 """What has a template from which pods are started."""

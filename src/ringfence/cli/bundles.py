@@ -19,9 +19,9 @@ from ringfence.evidence.handling import handled, read_item, verify_seal
 from ringfence.evidence.stamping import check_stamp, stamp_path, was_stamped
 from ringfence.model.base import Json, isoformat
 from ringfence.model.custody import DisposalOrdered
+from ringfence.model.entry import TimelineEntry
 from ringfence.model.evidence import EvidenceItem, Seal
 from ringfence.model.incident import Incident
-from ringfence.model.timeline import TimelineEntry
 from ringfence.seal import stamp
 from ringfence.seal.files import ENCRYPTED
 from ringfence.seal.keys import PublicKey, public_key_from_pem

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from ringfence import __version__
 from ringfence.cli import (
@@ -53,7 +58,21 @@ _WATCH_SECONDS = 3.0
 
 def run() -> None:
     with errors_reported():
-        app()
+        asked_for(sys.argv[1:])()
+
+
+def asked_for(words: Sequence[str]) -> typer.Typer:
+    """The program with the one command that ``words`` begin with: to make all of them ready takes as long as that one
+    takes by itself. The whole program when they begin with none, for its help, its completion and what it says then."""
+    first = words[0] if words else ""
+    one = copy.copy(app)
+    one.registered_commands = [command for command in app.registered_commands if _name(command) == first]
+    one.registered_groups = [group for group in app.registered_groups if group.name == first]
+    return one if one.registered_commands or one.registered_groups else app
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__) if command.callback else ""
 
 
 @app.callback(invoke_without_command=True)

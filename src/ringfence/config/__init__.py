@@ -76,32 +76,38 @@ PREFIX = "RINGFENCE_"
 _FILE = "RINGFENCE_CONFIG"
 
 
+def _made_by_checking() -> Any:
+    """What a section that the file lacks is made from: nothing, by the checks of the whole (``validate_default``). A
+    section that was made by itself would have checks of its own built first, each start."""
+    return {}
+
+
 class Config(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    cluster: ClusterSection = ClusterSection()
-    store: StoreSection = Field(default_factory=StoreSection)
-    vault: VaultSection = Field(default_factory=VaultSection)
-    evidence: EvidenceSection = EvidenceSection()
-    signing: SigningSection = Field(default_factory=SigningSection)
-    anchor: AnchorSection = AnchorSection()
-    disclosure: DisclosureSection = DisclosureSection()
-    containment: ContainmentSection = ContainmentSection()
-    identity: IdentitySection = IdentitySection()
-    guardrails: GuardrailsSection = GuardrailsSection()
-    recovery: RecoverySection = RecoverySection()
-    protected: ProtectedSection = ProtectedSection()
-    actions: ActionsSection = ActionsSection()
-    canary: CanarySection = CanarySection()
-    node_helper: NodeHelperSection = NodeHelperSection()
-    checkpoint: CheckpointSection = CheckpointSection()
-    audit: AuditSection = AuditSection()
-    observability: ObservabilitySection = ObservabilitySection()
+    cluster: ClusterSection = Field(default_factory=_made_by_checking)
+    store: StoreSection = Field(default_factory=_made_by_checking)
+    vault: VaultSection = Field(default_factory=_made_by_checking)
+    evidence: EvidenceSection = Field(default_factory=_made_by_checking)
+    signing: SigningSection = Field(default_factory=_made_by_checking)
+    anchor: AnchorSection = Field(default_factory=_made_by_checking)
+    disclosure: DisclosureSection = Field(default_factory=_made_by_checking)
+    containment: ContainmentSection = Field(default_factory=_made_by_checking)
+    identity: IdentitySection = Field(default_factory=_made_by_checking)
+    guardrails: GuardrailsSection = Field(default_factory=_made_by_checking)
+    recovery: RecoverySection = Field(default_factory=_made_by_checking)
+    protected: ProtectedSection = Field(default_factory=_made_by_checking)
+    actions: ActionsSection = Field(default_factory=_made_by_checking)
+    canary: CanarySection = Field(default_factory=_made_by_checking)
+    node_helper: NodeHelperSection = Field(default_factory=_made_by_checking)
+    checkpoint: CheckpointSection = Field(default_factory=_made_by_checking)
+    audit: AuditSection = Field(default_factory=_made_by_checking)
+    observability: ObservabilitySection = Field(default_factory=_made_by_checking)
     contacts: tuple[Contact, ...] = ()
-    notify: NotifySection = NotifySection()
-    watch: WatchSection = WatchSection()
+    notify: NotifySection = Field(default_factory=_made_by_checking)
+    watch: WatchSection = Field(default_factory=_made_by_checking)
 
     @model_validator(mode="after")
     def _known_wishes(self) -> Config:

@@ -23,8 +23,8 @@ from ringfence.errors import (
 )
 from ringfence.model.base import Json, isoformat
 from ringfence.model.custody import HeadAnchored
+from ringfence.model.entry import TimelineEntry
 from ringfence.model.incident import Incident
-from ringfence.model.timeline import TimelineEntry
 from ringfence.platform.git import Branch
 from ringfence.platform.s3 import Bucket, Lock
 from ringfence.seal import anchor

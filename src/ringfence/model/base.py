@@ -19,14 +19,15 @@ def isoformat(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_to_utc), PlainSerializer(isoformat, when_used="json")]
+_TO_TEXT = PlainSerializer(isoformat, return_type=str, when_used="json")
+Instant = Annotated[AwareDatetime, AfterValidator(_to_utc), _TO_TEXT]
 """A moment: zone-aware on the way in, UTC inside, RFC 3339 on the way out."""
 
 
 class Noun(BaseModel):
-    """Base of the nouns."""
+    """Base of the nouns. What checks one is built when the first of it is made: a command meets few of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def to_json(self) -> Json:
         """A JSON-native dict (strings, numbers, lists, dicts, None)."""

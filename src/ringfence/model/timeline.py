@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from ringfence.model.access import PathState
-from ringfence.model.base import Instant, Json, Noun
+from ringfence.model.base import Instant
 from ringfence.model.canary import CanaryReport
 from ringfence.model.custody import CustodyEvent
 from ringfence.model.event import EventBase as _Event
@@ -371,22 +371,3 @@ Event = Annotated[
     | Reviewed,
     Field(discriminator="type"),
 ]
-
-_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
-
-
-def parse_event(body: Json) -> Event:
-    """The event of a stored body; pydantic's ValidationError if it is not one."""
-    return _ADAPTER.validate_python(body)
-
-
-class TimelineEntry(Noun):
-    """An event in its chain. ``hash`` = SHA-256 of the canonical JSON of incident, seq, body_sha256 and prev_hash."""
-
-    incident: str
-    seq: int
-    recorded_at: Instant
-    event: Event
-    body_sha256: str
-    prev_hash: str
-    hash: str

@@ -11,6 +11,9 @@ from ringfence.response.context import Context, now
 from ringfence.store import timeline
 
 Result = Literal["intended", "accepted", "refused", "not-possible"]
+Path = Literal["identity.kubernetes.write", "identity.kubernetes.read"]
+WRITE: Path = "identity.kubernetes.write"
+READ: Path = "identity.kubernetes.read"
 
 
 def tell(

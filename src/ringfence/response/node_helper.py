@@ -25,7 +25,7 @@ from ringfence.model.proof import Proof
 from ringfence.model.timeline import Event, NodeHelperReported, NodeHelperSwitched, StepFinished
 from ringfence.platform.kubernetes.identity import may
 from ringfence.platform.kubernetes.node_helpers import HELPER_UID_KEY
-from ringfence.response import guard, steps
+from ringfence.response import guard, node_record, steps
 from ringfence.response.context import Context, now
 from ringfence.store import incidents, targets, timeline
 
@@ -50,23 +50,6 @@ class Done:
     proof: Proof | None = None
     report: NodeReport | None = None
     seal: str = ""
-
-
-def is_on(events: Iterable[Event]) -> bool:
-    """Whether the last switch of the incident was on (pure)."""
-    return next((event.on for event in reversed([*events]) if isinstance(event, NodeHelperSwitched)), False)
-
-
-def latest(events: Iterable[Event], uid: str) -> NodeReport | None:
-    """The last report that says what of a pod's network is in force (pure)."""
-    return next(
-        (
-            event.report
-            for event in reversed([*events])
-            if isinstance(event, NodeHelperReported) and event.report.target.uid == uid and event.report.network
-        ),
-        None,
-    )
 
 
 def switch_on(context: Context, incident: Incident, reason: str) -> None:
@@ -154,7 +137,7 @@ def require_on(context: Context, incident: Incident) -> None:
     """Raises Guarded unless the helper is configured and on for this incident."""
     _configured(context)
     with context.store.read() as session:
-        on = is_on(entry.event for entry in timeline.read(session, incident.id))
+        on = node_record.is_on(entry.event for entry in timeline.read(session, incident.id))
     if not on:
         raise Guarded(
             f"the node helper is off for {incident.id}",

@@ -10,29 +10,22 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from ringfence.actions.account import Tried
 from ringfence.errors import PlatformError
 from ringfence.model.base import isoformat
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.model.timeline import Event
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.token_tries import Answered, Try, attempt, find_tries
 from ringfence.platform.kubernetes.tokens import BoundToken, request_token
-from ringfence.response import canary_record
-from ringfence.response.canary_record import tell
+from ringfence.response.canary_record import WRITE, Path, tell
 from ringfence.response.context import Context, now
 
 _SECONDS = 20.0
 """How long a policy or a binding may take to reach the API server's own caches; it is a second or two."""
 _POLL_SECONDS = 0.5
 _NONE = "no canary: the account may make no request of that sort that could be tried without a trace"
-
-Path = Literal["identity.kubernetes.write", "identity.kubernetes.read"]
-WRITE: Path = "identity.kubernetes.write"
-READ: Path = "identity.kubernetes.read"
 
 
 @dataclass(frozen=True)
@@ -92,11 +85,6 @@ def fire(
             tell(context, incident, target.uid, path, "accepted", audit_id, why)
             return Tried(False, f"a canary token tried to {armed.one}: {why}")
         time.sleep(_POLL_SECONDS)
-
-
-def was_refused(events: Iterable[Event], target: ObjectRef, path: Path) -> bool:
-    """Whether the last canary of that sort was accepted first, and refused in the end (pure)."""
-    return canary_record.was_refused(events, path, {target.uid})
 
 
 def _is_shut(answer: Answered, policy: str) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ringfence.access import facts as access_facts
 from ringfence.access.facts import Facts, Serving, TokenCut
 from ringfence.access.group import together
 from ringfence.access.statement import rows as compute
-from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError, RingfenceError, TargetError
 from ringfence.model.access import Acceptance, AccessPath, PathState
 from ringfence.model.base import Json
@@ -21,18 +21,21 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.plan import Verb
 from ringfence.model.timeline import CanaryReported, Event
 from ringfence.platform.kubernetes import token_policy
-from ringfence.platform.kubernetes.audit_log import Doings, done_by
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.rbac import grants
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import node_helper, policy_canary, steps, token_canary
+from ringfence.response import canary_record, node_record, steps, token_canary
 from ringfence.response.context import Context, now
 from ringfence.response.recovery.known import without_restored
 from ringfence.store import access, incidents, journal, targets, timeline
 
+if TYPE_CHECKING:
+    from ringfence.platform.kubernetes.audit_log import Doings
+
 _AT_ONCE = 4
+_UNBINDS = "identity.unbind"  # named, not imported: a command that only looks needs nothing that acts
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,9 @@ def _facts(
         fence=incident.fence,
         look_for_legacy=context.policy.legacy_tokens,
         token_cut=_token_cut(incident, events, records, target, pod),
-        doings=did if isinstance(did, Doings) else None,
+        doings=did if not isinstance(did, str) else None,
         doings_unread=did if isinstance(did, str) else "",
-        node_cut=node_helper.latest(events, target.uid),
+        node_cut=node_record.latest(events, target.uid),
         pool=context.pool,
     )
 
@@ -199,13 +202,16 @@ def _facts(
 def _doings(context: Context, pods: Sequence[Json]) -> dict[str, Doings | str]:
     """What each pod's account did since its oldest pod started, by the audit log if there is one; or why not known."""
     log = context.policy.audit_log
+    if log is None:
+        return {}
+    from ringfence.platform.kubernetes.audit_log import done_by
+
     found: dict[str, Doings | str] = {}
-    for user in dict.fromkeys(map(_user, pods)) if log is not None else ():
+    for user in dict.fromkeys(map(_user, pods)):
         started = min(
             datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in pods if _user(pod) == user
         )
         try:
-            assert log is not None
             found[user] = done_by([log], user, started)
         except RingfenceError as error:
             found[user] = str(error)
@@ -231,13 +237,13 @@ def _token_cut(
         policy=policy
         if any(record.change.ref.name == policy and record.change.verb is Verb.CREATE for record in standing)
         else "",
-        writes_refused=policy_canary.was_refused(events, target, policy_canary.WRITE),
+        writes_refused=canary_record.was_refused(events, canary_record.WRITE, {target.uid}),
         unbound=any(
-            record.action == Unbind.name and grants(namespace, account, [record.change.prior])
+            record.action == _UNBINDS and grants(namespace, account, [record.change.prior])
             for record in standing
             if record.change.prior is not None
         ),
-        reads_refused=policy_canary.was_refused(events, target, policy_canary.READ),
+        reads_refused=canary_record.was_refused(events, canary_record.READ, {target.uid}),
     )
 
 

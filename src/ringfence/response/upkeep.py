@@ -19,9 +19,9 @@ from ringfence.evidence.anchoring import Anchorer, last_anchored, unanchored
 from ringfence.evidence.copies import Copier
 from ringfence.evidence.stamping import Stamper
 from ringfence.model.custody import EvidenceCopied, SealStamped
+from ringfence.model.entry import TimelineEntry
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident, State
-from ringfence.model.timeline import TimelineEntry
 from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
 

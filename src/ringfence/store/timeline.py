@@ -22,8 +22,9 @@ from sqlalchemy import Connection as Session
 
 from ringfence.errors import ChainBroken, StoreError, TargetError
 from ringfence.model.base import isoformat
+from ringfence.model.entry import TimelineEntry, parse_event
 from ringfence.model.page import of_event
-from ringfence.model.timeline import Event, TimelineEntry, parse_event
+from ringfence.model.timeline import Event
 from ringfence.store import pages, tables
 
 GENESIS = "0" * 64

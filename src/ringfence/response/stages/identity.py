@@ -17,6 +17,7 @@ from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.resources import SERVICE_ACCOUNT
 from ringfence.response import attempts, guard, policy_canary, steps, token_canary
+from ringfence.response.canary_record import READ, WRITE
 from ringfence.response.policy_canary import Armed
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
@@ -37,11 +38,11 @@ def cut(scene: Scene) -> Answer:
     action = CutIdentity(context.cluster, settings(scene))
     name = token_policy.policy_name(incident.fence, target.uid)
     armed = Armed(None, None, "no canary: the process that cut was interrupted")
-    action.canary = lambda ref: policy_canary.fire(context, incident, ref, policy_canary.WRITE, armed, policy=name)
+    action.canary = lambda ref: policy_canary.fire(context, incident, ref, WRITE, armed, policy=name)
 
     def arm(_plan: Plan) -> None:
         nonlocal armed
-        armed = policy_canary.arm(context, incident, target, policy_canary.WRITE)
+        armed = policy_canary.arm(context, incident, target, WRITE)
 
     return destroy.carry(scene, action, before=arm, after=lambda _held, _ended: None)
 
@@ -54,7 +55,7 @@ def unbind(scene: Scene) -> Answer:
         return over
     action = Unbind(context.cluster, settings(scene))
     armed = Armed(None, None, "no canary: the process that cut was interrupted")
-    action.canary = lambda ref: policy_canary.fire(context, incident, ref, policy_canary.READ, armed)
+    action.canary = lambda ref: policy_canary.fire(context, incident, ref, READ, armed)
     if not scene.run.order.bindings:
         try:
             around = action.look(context.cluster_id, target, context.pool)
@@ -67,7 +68,7 @@ def unbind(scene: Scene) -> Answer:
     def arm(plan: Plan) -> None:
         nonlocal armed
         namespaces = dict.fromkeys(change.ref.namespace for change in plan.changes if change.ref.namespace)
-        armed = policy_canary.arm(context, incident, target, policy_canary.READ, namespaces)
+        armed = policy_canary.arm(context, incident, target, READ, namespaces)
 
     return destroy.carry(scene, action, before=arm, after=lambda _held, _ended: None)
 
