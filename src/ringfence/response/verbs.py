@@ -287,7 +287,7 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
     main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
     if verb == RECOVER:
-        wanted = _shut(run, wanted)[:1] or wanted
+        wanted = _of_gates(run, wanted)
     return Result(
         verb=verb,
         incident=incident,
@@ -325,18 +325,15 @@ def _both(first: Result, more: Result) -> Result:
     )
 
 
-def _shut(run: Run, wanted: list[StepRun]) -> list[StepRun]:
-    """The steps of a recovery that say what became of it, the one that counts first: gates stand behind each other.
+def _of_gates(run: Run, wanted: list[StepRun]) -> list[StepRun]:
+    """The steps of a recovery that say what became of it: the gate that was shut, or all that were passed.
 
-    What ended the run is the last that was not done; in a run that went on, the first that was passed over. A workload
-    that is held back, or that has no first pod, is no gate.
+    Gates stand behind each other: what ended the run is the last that was not done; in a run that went on, the first
+    that was passed over counts. A workload that is held back, or that has no first pod, is no gate.
     """
-    undone = [
-        step
-        for step in wanted
-        if not is_done(step.outcome) and not (step.action == "workload.restore" and isinstance(step.outcome, Skipped))
-    ]
-    return undone[::-1] if run.state is RunState.FAILED else undone
+    gates = [step for step in wanted if not (step.action == "workload.restore" and isinstance(step.outcome, Skipped))]
+    shut = [step for step in gates if not is_done(step.outcome)]
+    return (shut[-1:] if run.state is RunState.FAILED else shut[:1]) or gates
 
 
 def _together(run: Run, steps: list[StepRun]) -> Outcome | None:
