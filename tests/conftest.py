@@ -21,6 +21,7 @@ from ringfence.platform.kubernetes.identity import whoami
 from ringfence.response.context import Context, Policy
 from ringfence.seal.signing import SigningKey, load_or_create
 from ringfence.store.database import Store, open_store
+from tests.response.steps_of import let_go
 from tests.simulator import Simulator
 from tests.small_bank import furnish
 from tests.wire import Wire, kubeconfig
@@ -119,6 +120,7 @@ def context(
             pool=pool,
             logs_pool=logs_pool,
         )
+        let_go()
 
 
 @pytest.fixture

@@ -27,8 +27,18 @@ def no(_question: str) -> bool:
     return False
 
 
+_made: list[Conductor] = []
+
+
 def conductor(context: Context, **live: Any) -> Conductor:
-    return Conductor(context, InlineEngine(), Live(**live))
+    """One that is let go of when the test is over: its threads ask the store four times a second."""
+    _made.append(Conductor(context, InlineEngine(), Live(**live)))
+    return _made[-1]
+
+
+def let_go() -> None:
+    while _made:
+        _made.pop().close()
 
 
 def found(context: Context, *specs: str, **more: Any) -> tuple[Found, ...]:
