@@ -9,10 +9,12 @@ import pytest
 from ringfence.errors import TargetError
 from ringfence.model.access import AccessPath, PathState, Verdict, verdict
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.response import statement
+from ringfence.response import statement, verbs
 from ringfence.response.context import Context
-from tests.response.steps_of import contained, types
-from tests.simulator import Simulator
+from ringfence.response.statement import Statement
+from ringfence.response.verbs import Wish
+from tests.response.steps_of import conductor, contained, found, types
+from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod
 from tests.wire import Answer, Wire
 
@@ -94,3 +96,39 @@ def test_a_sibling_that_starts_later_is_seen_at_the_next_retest(context: Context
     now = statement.retest(context, done.incident)
     (row,) = [row for row in now.rows if row.path == "siblings.image"]
     assert "late" in row.why
+
+
+def test_what_a_command_shows_is_what_its_last_step_saw(context: Context, wire: Wire) -> None:
+    """The cluster is not read twice for one statement."""
+
+    def looks() -> int:
+        return sum(request.path.endswith("/roles/cards") for request in wire.requests)
+
+    done = contained(context)
+    during = looks()
+    now = statement.retest(context, done.incident)
+    assert [(row.path, row.state) for row in now.rows] == [(row.path, row.state) for row in done.statement.rows]
+    assert (during, looks()) == (1, 2)
+
+
+def test_what_was_seen_before_a_later_step_is_not_shown_after_it(context: Context, api: Simulator) -> None:
+    at_work = conductor(context)
+
+    def cut(_incident: object) -> None:
+        at_work.live.looked = ("INC-1/run/1", Statement((), ()))
+        api.faults.append(Fault("GET", "/networkpolicies", status=503))
+
+    at_work.live.on_cut = cut
+    done = verbs.contain(context, at_work, found(context, "cards-1"), Wish(reason="drill"))
+    assert done.statement.facts == ()
+    assert "503" in done.statement.why
+
+
+def test_a_statement_is_shown_once_and_for_its_own_run(context: Context) -> None:
+    live = conductor(context).live
+    seen = Statement((), ())
+    live.looked = ("INC-1/run/1", seen)
+    assert live.take_look("INC-1/run/1") is seen
+    assert live.take_look("INC-1/run/1") is None
+    live.looked = ("INC-1/run/1", seen)
+    assert live.take_look("INC-1/run/2") is None

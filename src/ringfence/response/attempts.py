@@ -19,11 +19,11 @@ def begin(context: Context, incident: Incident, label: str) -> str:
     """The name under which the step's next plan is journalled. Raises StoreError."""
     with context.store.read() as session:
         records = journal.of_step(session, incident.id, label)
-    for record in records:
-        if record.outcome is None or isinstance(record.outcome, Unknown):
+    if left := [record for record in records if record.outcome is None or isinstance(record.outcome, Unknown)]:
+        for record in left:
             look_up(context, record)
-    with context.store.read() as session:
-        records = journal.of_step(session, incident.id, label)
+        with context.store.read() as session:
+            records = journal.of_step(session, incident.id, label)
     latest = max((_attempt(record.step) for record in records), default=1)
     name = label if latest == 1 else f"{label}.{latest}"
     undone = any(

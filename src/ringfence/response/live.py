@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ringfence.errors import EvidenceError, PlatformError
 from ringfence.evidence.logs import LogCapture
@@ -15,6 +16,9 @@ from ringfence.model.incident import Incident
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import NamespaceReading, Surroundings
+
+if TYPE_CHECKING:
+    from ringfence.response.statement import Statement
 
 
 def nobody(_falling: str) -> bool:
@@ -43,6 +47,8 @@ class Live:
     captures: dict[tuple[str, str], Capture] = field(default_factory=dict)
     namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
     views: dict[str, Snapshot] = field(default_factory=dict)
+    looked: tuple[str, Statement] | None = None
+    """The statement that the last step of a run came to, with the run; it need not be computed again to be shown."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when this process lets go of the engine: a stage that waits ends by it."""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -62,6 +68,12 @@ class Live:
         """What was captured for the pod in this process; it is used up by that."""
         with self.lock:
             return self.captures.pop((run, uid), None)
+
+    def take_look(self, run: str) -> Statement | None:
+        """The statement of the run's last step, once; None when that was another step, or in another process."""
+        with self.lock:
+            looked, self.looked = self.looked, None
+            return looked[1] if looked is not None and looked[0] == run else None
 
     def forget(self, run: str) -> None:
         """The run ended here: what it left behind is of no use to anybody."""

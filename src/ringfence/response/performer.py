@@ -79,6 +79,7 @@ class Performer:
             return {"superseded": run.owner}
         if run.cancel_requested_by:
             return {"cancelled": run.cancel_requested_by}
+        self.live.looked = None  # what was seen before this step may not be so after it
         scene = Scene(
             context=self.context,
             live=self.live,

@@ -30,6 +30,7 @@ from ringfence.playbooks import find, load
 from ringfence.response import latecomers, orders
 from ringfence.response.conduct import Conductor
 from ringfence.response.context import Context, now
+from ringfence.response.live import Live
 from ringfence.response.orders import Found, Order
 from ringfence.response.statement import Statement, retest
 from ringfence.response.steps import is_done
@@ -119,7 +120,7 @@ def contain(
         run = orders.follow_up(context, result.incident, content, source, how, found=late.missed)
     except Guarded as error:
         return replace(result, outcome=Refused(reason=str(error), next_step=error.next_step))
-    return _both(result, _result(context, "contain", True, conductor.conduct(run.id)))
+    return _both(result, _result(context, conductor.live, "contain", True, conductor.conduct(run.id)))
 
 
 def respond(
@@ -144,7 +145,7 @@ def respond(
     )
     ordered = orders.place(context, order)
     conductor.live.say(f"{ordered.incident.id}: {ordered.run.id}")
-    return _result(context, verb, ordered.joined, conductor.conduct(ordered.run.id))
+    return _result(context, conductor.live, verb, ordered.joined, conductor.conduct(ordered.run.id))
 
 
 def eradicate(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
@@ -153,7 +154,7 @@ def eradicate(context: Context, conductor: Conductor, incident: Incident, wish: 
     content, source = orders.frozen_playbook(context, incident, find(COMPROMISED), phase)
     how = _how(wish, (phase,), decided=True)
     run = orders.follow_up(context, incident, content, source, how)
-    return _result(context, "eradicate", True, conductor.conduct(run.id))
+    return _result(context, conductor.live, "eradicate", True, conductor.conduct(run.id))
 
 
 def release(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
@@ -172,21 +173,21 @@ def release(context: Context, conductor: Conductor, incident: Incident, wish: Wi
                 now=now(),
             )
     run = orders.follow_up(context, incident, content, source, how)
-    return _result(context, "release", True, conductor.conduct(run.id))
+    return _result(context, conductor.live, "release", True, conductor.conduct(run.id))
 
 
 def cut_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
     """Cut the Kubernetes identity of the incident's pods, the mildest way first. Raises as ``eradicate``."""
     content, source = find(CUT_IDENTITY)
     run = orders.follow_up(context, incident, content, source, _how(wish, ALL, decided=True))
-    return _result(context, CUT_IDENTITY, True, conductor.conduct(run.id))
+    return _result(context, conductor.live, CUT_IDENTITY, True, conductor.conduct(run.id))
 
 
 def recover(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
     """The way back, gate after gate. Each gate that is not passed ends it there. Raises as ``eradicate``."""
     content, source = find(RECOVER)
     run = orders.follow_up(context, incident, content, source, order_of(wish))
-    return _result(context, RECOVER, True, conductor.conduct(run.id))
+    return _result(context, conductor.live, RECOVER, True, conductor.conduct(run.id))
 
 
 def order_of(wish: Wish) -> RunOrder:
@@ -207,7 +208,7 @@ def delete_tokens(context: Context, conductor: Conductor, incident: Incident, wi
 def _destroy_identity(context: Context, conductor: Conductor, incident: Incident, wish: Wish, playbook: str) -> Result:
     content, source = find(playbook)
     run = orders.follow_up(context, incident, content, source, _how(wish, (Phase.ERADICATING.value,), decided=True))
-    return _result(context, playbook, True, conductor.conduct(run.id))
+    return _result(context, conductor.live, playbook, True, conductor.conduct(run.id))
 
 
 def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[Result, ...]:
@@ -220,7 +221,7 @@ def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[
     results = []
     for run in left:
         orders.requeue(context, run)
-        results.append(_result(context, _verb_of(run), True, conductor.conduct(run.id)))
+        results.append(_result(context, conductor.live, _verb_of(run), True, conductor.conduct(run.id)))
     return tuple(results)
 
 
@@ -229,7 +230,7 @@ def carry_on(context: Context, conductor: Conductor, run_id: str) -> Result:
     with context.store.read() as session:
         run = runs.get(session, run_id)
     orders.requeue(context, run)
-    return _result(context, _verb_of(run), True, conductor.conduct(run_id))
+    return _result(context, conductor.live, _verb_of(run), True, conductor.conduct(run_id))
 
 
 def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
@@ -276,7 +277,7 @@ def _verb_of(run: Run) -> str:
     return "respond"
 
 
-def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
+def _result(context: Context, live: Live, verb: str, joined: bool, run: Run) -> Result:
     with context.store.read() as session:
         incident = incidents.get(session, run.incident)
         steps = runs.steps(session, run.id)
@@ -303,7 +304,7 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
             for step in steps
             if step.action == "evidence.seal" and not is_done(step.outcome) and not _is_incomplete(step.outcome)
         ),
-        statement=retest(context, incident),
+        statement=live.take_look(run.id) or retest(context, incident),
         seals=seals,
     )
 

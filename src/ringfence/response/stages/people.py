@@ -52,6 +52,7 @@ def look_again(scene: Scene) -> Answer:
     statement = retest(scene.context, scene.incident)
     if statement.why:
         return Ended(Failed(problem=Problem(code="unread", what="the cluster could not be read", why=statement.why)))
+    scene.live.looked = (scene.run.id, statement)
     return Ended(Applied())
 
 
