@@ -20,13 +20,14 @@ from ringfence.platform.kubernetes.resources import (
     SCALED_OBJECT,
 )
 from tests.actions.test_canary import World
+from tests.node_world import HELPERS, NodeWorld
 from tests.simulator import Simulator, _is_dry, _key, owner_reference
 from tests.small_bank import furnish
 from tests.wire import Answer, Request
 
 Json = dict[str, Any]
 _SECONDS = 60
-_CANARY = re.compile("/ringfence-(canary|peer)-")
+_THROWN_AWAY = re.compile("/ringfence-(canary|peer|node)-")
 _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
 MENDED = "registry.test/cards:1.5"
 """What the Deployment starts: another image than that of the pods, so that a recovery finds the hole closed."""
@@ -34,7 +35,7 @@ _REFRESH = "argocd.argoproj.io/refresh"
 COMMIT = "c0ffee" + "0" * 34
 """What Argo CD delivers, in every comparison; they never end late."""
 _COMPARED = {"sync": {"status": "Synced", "revision": COMMIT}, "reconciledAt": "2099-01-01T00:00:00Z"}
-_ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "token")
+_ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "selfsubjectaccessreviews", "token")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Hold:
         self._go.set()
 
 
-class Witness(World):
-    """``effects``: every request that changed something, in order. A small kubelet plays the canary's pods."""
+class Witness(NodeWorld, World):
+    """``effects``: every request that changed something, in order. Small kubelets play the canary's pods, and those of
+    the node helper."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +107,8 @@ def bank() -> Witness:
     """The small bank with a pod template, so that its Deployment can be restarted."""
     api = Witness()
     furnish(api)
-    api.add(NAMESPACE, "", "probes")
+    for name in ("probes", HELPERS):
+        api.add(NAMESPACE, "", name)
     deployment = api.objects[_key(DEPLOYMENT, "bank", "cards")]
     deployment["spec"]["template"] = {
         "metadata": {"labels": {"app": "cards"}},
@@ -149,8 +152,8 @@ def plain(api: Simulator, fence: str) -> Json:
 
 def effects(api: Witness, fence: str) -> Counter[str]:
     """How often each change was made, by what it was made to."""
-    # An examination of the fence that a crash ended is made anew, by other pods.
-    return Counter(_same(effect.what, fence) for effect in api.effects if not _CANARY.search(effect.what))
+    # What a crash ended of the pods that are thrown away is made anew, by others.
+    return Counter(_same(effect.what, fence) for effect in api.effects if not _THROWN_AWAY.search(effect.what))
 
 
 def twice(api: Witness) -> list[Effect]:

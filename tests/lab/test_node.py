@@ -234,7 +234,7 @@ def test_a_node_cut_ends_what_is_open_and_gives_it_back(scene: Scene, ringfence:
     assert status["report"]["network"]["dropped_out"] > cut["report"]["network"]["dropped_out"]
 
     (again,) = ringfence.json("node", incident, "cut")
-    assert again["outcome"]["kind"] == "applied"
+    assert again["outcome"]["kind"] == "already", "it is found in force, and its counters go on"
     (uncut,) = ringfence.json("node", incident, "uncut")
     assert uncut["outcome"]["kind"] == "applied"
     assert uncut["report"]["network"]["through"] == {"out": True, "into": True}

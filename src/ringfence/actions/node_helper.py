@@ -120,12 +120,11 @@ class NodeAction(Action[Surroundings], ABC):
                 next_step="ringfence rbac --node-helper; its namespace must admit privileged pods",
             )
         idle = Impact(pods=0, replacement="nobody: the pod goes on", replacement_expected=False)
-        hits = chosen in (NodeOrder.CUT, NodeOrder.FREEZE)
         return Plan(
             action=self.name,
             target=target,
             changes=(change,),
-            impact=serving.fence_impact(around, self.settings.serving_floor) if hits else idle,
+            impact=serving.fence_impact(around, self.settings.serving_floor) if chosen.takes else idle,
             caveats=(*self._caveats(around, chosen), f"for up to {self.options.seconds} s a privileged pod runs there"),
             rationale="from the node: no network plugin, policy or admission is needed for it",
         )
@@ -165,6 +164,7 @@ class NodeAction(Action[Surroundings], ABC):
             on_node=answer.on_node if answer is not None else 0,
             frozen=answer.frozen if answer is not None else None,
             processes=answer.processes if answer is not None else 0,
+            already=answer is not None and answer.done and answer.already,
             left_behind=left,
         )
 
@@ -315,6 +315,7 @@ class NodeFreeze(NodeAction):
 
 
 NODE_ACTIONS: dict[str, type[NodeAction]] = {NodeCut.name: NodeCut, NodeFreeze.name: NodeFreeze}
+"""They are in no table with the others: their rights are not among those that are rendered and asked for every day."""
 
 
 def _unfit(pod: Json, order: NodeOrder) -> Refused | None:
