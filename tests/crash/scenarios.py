@@ -67,6 +67,8 @@ FOLLOW_UP = "response.orders.follow_up"
 """Where a command's run about an incident that is there is placed."""
 SWITCH = "response.node_helper._switch"
 CONTAIN = Order("contain", target="pod/cards-1")
+STUBBORN = Order("contain", target="pod/stubborn")
+"""Admission lets nobody touch that pod."""
 STOP = (Order("respond", "stop-workload", "deployment/cards", "fence"), Order("approve"))
 """The whole workload stopped: what a recovery has most to do with."""
 
@@ -75,6 +77,7 @@ SHORT = (
     Scenario("contain-eradicate", (CONTAIN, Order("eradicate"))),
     Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=3),
     Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
+    Scenario("cut-on-node", (STUBBORN, Order("node-on"), STUBBORN), share=5, since=SWITCH),
     Scenario(
         "on-the-node",
         (CONTAIN, Order("node-on"), Order("respond", "on-the-node.yaml", "pod/cards-1")),

@@ -21,8 +21,8 @@ from ringfence.platform.kubernetes.resources import (
 )
 from tests.actions.test_canary import World
 from tests.node_world import HELPERS, NodeWorld
-from tests.simulator import Simulator, _is_dry, _key, owner_reference
-from tests.small_bank import furnish
+from tests.simulator import Refusal, Simulator, _is_dry, _key, owner_reference
+from tests.small_bank import add_pod, furnish
 from tests.wire import Answer, Request
 
 Json = dict[str, Any]
@@ -87,6 +87,8 @@ class Witness(NodeWorld, World):
 
     def _answer(self, request: Request) -> Answer:
         self._compare()
+        if request.method == "PATCH" and request.path.endswith("/pods/stubborn"):
+            raise Refusal(403, "admission webhook denied the request: no label may change")
         if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
             return super()._answer(request)
         super()._answer(_NOTHING)  # what the kubelet did meanwhile is no effect of this request
@@ -115,6 +117,7 @@ def bank() -> Witness:
         "spec": {"containers": [{"name": "cards", "image": MENDED}]},
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
+    add_pod(api, "stubborn", labels={"app": "stubborn"})
     _deliver(api)
     api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}})
     return api

@@ -180,7 +180,7 @@ def test_a_store_that_fails_while_sealing_stops_the_run_which_can_be_resumed(con
     with context.store.read() as session:
         left = runs.unfinished(session)
         assert [(run.id, [step.step for step in runs.steps(session, run.id)]) for run in left] == [
-            ("INC-1/run/1", ["freeze", "cut"])
+            ("INC-1/run/1", ["freeze", "cut", "cut-on-node"])
         ]
 
 

@@ -12,20 +12,22 @@ import pytest
 from ringfence.actions import node_helper as actions
 from ringfence.actions.node_helper import Options
 from ringfence.errors import StoreError
+from ringfence.model.access import PathState, Verdict, verdict
 from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.node_helper import NodeOrder
 from ringfence.model.outcome import Already, Applied, Refused, Skipped
 from ringfence.model.proof import Level
-from ringfence.model.run import RunState
+from ringfence.model.run import Decision, RunState
 from ringfence.model.timeline import NodeHelperReported, NodeHelperSwitched
 from ringfence.platform.kubernetes.resources import NAMESPACE, POD
-from ringfence.response import node_helper, orders, steps, verbs
+from ringfence.response import consent, node_helper, orders, steps, verbs
 from ringfence.response.context import Context, now
 from ringfence.response.node_order import Wish as NodeWish
 from ringfence.response.verbs import Result, Wish
 from ringfence.store import incidents, journal, runs, targets, timeline
 from tests.node_world import HELPERS, NodeWorld
-from tests.response.steps_of import changes, conductor, events, found
+from tests.response.steps_of import changes, conductor, contained, events, found
+from tests.simulator import Fault
 from tests.small_bank import furnish
 
 pytestmark = pytest.mark.slow
@@ -278,3 +280,82 @@ def test_nothing_of_a_dead_run_stays_whatever_becomes_of_the_step(
 
 def _die(*_arguments: object, **_named: object) -> None:
     raise StoreError("the process is gone")
+
+
+# --- in place of a cut that is refused -----------------------------------------------------
+NETWORK_ROWS = ("network.egress", "network.ingress", "network.dns", "network.established")
+
+
+def admission_refuses(api: NodeWorld, *names: str) -> None:
+    for name in names:
+        api.faults.append(Fault("PATCH", f"/pods/{name}", 403, "admission webhook denied the request", dry=None))
+
+
+def test_where_the_helper_is_off_a_refused_cut_says_so_and_the_evidence_is_taken(here: Context, api: NodeWorld) -> None:
+    admission_refuses(api, "cards-1")
+    result = contained(here)
+    steps_ = {step.step: step.outcome for step in result.steps}
+    assert isinstance(steps_["cut-on-node"], Refused)
+    assert steps_["cut-on-node"].next_step == "ringfence node INC-1 on --reason WHY"
+    assert isinstance(result.outcome, Refused)
+    assert "admission webhook" in result.outcome.reason
+    assert (result.run.state, len(result.seals)) == (RunState.DONE, 1)
+    assert verdict(result.statement.rows) is Verdict.NOT_CONTAINED
+
+
+def test_the_same_again_once_it_is_on_cuts_on_the_node_and_the_rows_turn(here: Context, api: NodeWorld) -> None:
+    admission_refuses(api, "cards-1")
+    before = contained(here)
+    switch(here)
+    cuts: list[str] = []
+    result = contained(here, on_cut=lambda incident: cuts.append(incident.id))
+    assert (before.incident.id, result.incident.id, cuts) == ("INC-1", "INC-1", ["INC-1"])
+    assert result.outcome == Applied()
+    assert result.proof is not None
+    assert result.proof.level is Level.PROVEN
+    rows = {row.path: row.state for row in result.statement.rows}
+    assert {rows[path] for path in NETWORK_ROWS} == {PathState.DEAD}
+    assert isinstance(contained(here).outcome, Already), "once more it is found in force"
+    assert [order for order, _ in api.runs] == ["cut", "cut"]
+
+
+def test_of_a_group_only_the_pod_that_was_refused_is_cut_on_its_node(here: Context, api: NodeWorld) -> None:
+    admission_refuses(api, "cards-2")
+    contained(here, "cards-1", "cards-2", accept_outage=True)
+    switch(here)
+    result = contained(here, "cards-1", "cards-2", accept_outage=True)
+    uids = {target.name: target.uid for target in result.run.targets}
+    assert api.cut == {uids["cards-2"]}
+    there = {step.target_uid: step.outcome.kind for step in result.steps if step.step == "cut-on-node"}
+    assert there == {uids["cards-1"]: "skipped", uids["cards-2"]: "applied"}
+    assert result.outcome == Applied()
+
+
+def test_a_pod_that_is_held_for_its_customers_is_held_here_as_well(here: Context, api: NodeWorld) -> None:
+    """And nobody is asked the same a second time."""
+    declared(here)
+    asked: list[str] = []
+
+    def ask(falling: str) -> bool:
+        asked.append(falling)
+        return False
+
+    strict = replace(here, policy=replace(here.policy, serving_floor=2))
+    result = contained(strict, ask=ask)
+    there = next(step.outcome for step in result.steps if step.step == "cut-on-node")
+    assert isinstance(there, Refused)
+    assert there.next_step.endswith("--accept-outage")
+    assert (len(asked), api.runs) == (1, [])
+
+
+def test_a_no_to_the_cut_is_a_no_to_the_cut_on_the_node(here: Context, api: NodeWorld) -> None:
+    declared(here)
+    small = replace(here, policy=replace(here.policy, blast_radius_pods=0, serving_floor=2))
+    waiting = contained(small, accept_outage=True)
+    assert waiting.run.state is RunState.WAITING
+    decided = consent.decide(small, "INC-1", Decision.REJECTED, reason="not now")
+    result = verbs.carry_on(small, conductor(small), decided.run)
+    there = next(step.outcome for step in result.steps if step.step == "cut-on-node")
+    assert isinstance(there, Refused)
+    assert "said no: not now" in there.reason
+    assert api.runs == []

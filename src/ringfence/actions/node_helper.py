@@ -121,7 +121,7 @@ class NodeAction(Action[Surroundings], ABC):
             )
         idle = Impact(pods=0, replacement="nobody: the pod goes on", replacement_expected=False)
         return Plan(
-            action=self.name,
+            action=f"node.{chosen}",
             target=target,
             changes=(change,),
             impact=serving.fence_impact(around, self.settings.serving_floor) if chosen.takes else idle,

@@ -55,15 +55,12 @@ def survey(
     return guard.survey(pods, services, slices, context.policy.serving_floor)
 
 
-def allowed(scene: Scene, falling: str, *, asks: bool = True) -> Paused | Held | None:
-    """None when the operator takes the outage on, and, above the cap, a second person as well.
-
-    ``asks``: the operator is asked; else what was said before, or with the command, is all that counts.
-    """
+def allowed(scene: Scene, falling: str) -> Paused | Held | None:
+    """None when the operator takes the outage on, and, above the cap, a second person as well."""
     context, run = scene.context, scene.run
     with context.store.read() as session:
         accepted = runs.get(session, run.id).order.accept_outage
-    if not accepted and asks:
+    if not accepted:
         with scene.live.lock:  # one question for a whole group
             with context.store.read() as session:
                 accepted = runs.get(session, run.id).order.accept_outage

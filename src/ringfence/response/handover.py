@@ -24,15 +24,15 @@ from ringfence.model.timeline import (
     Event,
     GlassBroken,
     HandedOver,
-    NodeHelperSwitched,
     NoteAdded,
     StepFinished,
 )
+from ringfence.response import node_helper
 from ringfence.response.context import Context
 from ringfence.store import access, approvals, commands, evidence, incidents, runs, timeline
 from ringfence.store.database import Session
 
-_CUT = "network.quarantine"
+_CUTS = ("network.quarantine", "node.cut")
 _ENDS = ("pod.delete", "pod.release", "workload.")
 
 
@@ -105,7 +105,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         incident.id,
         rows,
         identity_cut=any(run.playbook == "cut-identity" for run in every_run),
-        helper_on=_helper_is_on(events),
+        helper_on=node_helper.is_on(events),
     )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]
     return Handover(
@@ -149,7 +149,7 @@ def _story(incident: Incident, events: Sequence[Event], seals: Sequence[Seal]) -
         f"({incident.type}, {incident.severity}), about {incident.target}"
     )
     finished = [event for event in events if isinstance(event, StepFinished)]
-    yield _last(finished, (_CUT,), "cut", "nothing was cut")
+    yield _last(finished, _CUTS, "cut", "nothing was cut")
     if seals:
         newest = seals[-1]
         whole = "complete" if newest.complete else f"NOT COMPLETE: {newest.why_incomplete}"
@@ -227,11 +227,6 @@ def _next(
     elif open_rows:
         found.append(f"ringfence accept {name} {open_rows[0].path} --reason '…'")
     return tuple([*found, f"ringfence timeline {name}", f"ringfence report {name}"][: 3 + len(more)])
-
-
-def _helper_is_on(events: Sequence[Event]) -> bool:
-    switched = [event.on for event in events if isinstance(event, NodeHelperSwitched)]
-    return bool(switched) and switched[-1]
 
 
 def who(incident: Incident, actor: str) -> str:

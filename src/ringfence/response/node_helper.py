@@ -127,8 +127,7 @@ def order_all(
             continue
         falling = ready.falling or held.get(target.uid, "")
         if falling and (shut := _shut(context, incident, falling, wish, len(found))) is not None:
-            name = ready.action.name
-            done.append(node_order.refuse(context, incident, target, label, name, shut.gate, shut.refused))
+            done.append(node_order.refuse(context, incident, target, label, order, shut.gate, shut.refused))
             continue
         done.append(node_order.carry_out(context, incident, ready))
     return tuple(done)

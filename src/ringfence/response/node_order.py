@@ -51,6 +51,7 @@ class Ready:
     """An order with its plan, which is on the timeline under ``label``. Nothing was sent yet."""
 
     action: NodeAction
+    order: NodeOrder
     target: ObjectRef
     around: Surroundings
     plan: Plan
@@ -84,14 +85,14 @@ def prepare(
         plan = refused if refused is not None else action.plan(target, around, order)
     except (NotFound, TargetError):
         gone = Skipped(reason=f"{target} is gone, and its interfaces and processes with it")
-        return ended(context, incident, Done(target, label, gone), action.name)
+        return ended(context, incident, Done(target, label, gone), order)
     except RingfenceError as error:
-        steps.record_failure(context, incident, label, action.name, error)
+        steps.record_failure(context, incident, label, name_of(order), error)
         return Done(target, label, Failed(problem=Problem.of(error)))
     if isinstance(plan, Refused):
-        return refuse(context, incident, target, label, action.name, "plan", plan)
+        return refuse(context, incident, target, label, order, "plan", plan)
     steps.record_plan(context, incident, label, plan)
-    return Ready(action, target, around, plan, label)
+    return Ready(action, order, target, around, plan, label)
 
 
 def carry_out(context: Context, incident: Incident, ready: Ready, *, read: Reader | None = None) -> Done:
@@ -106,12 +107,12 @@ def carry_out(context: Context, incident: Incident, ready: Ready, *, read: Reade
 
     report = ready.action.run(ready.plan, ready.around, send, read)
     outcome = outcome_of(report)
-    if report.order.takes and steps.is_done(outcome):
+    if ready.order.takes and steps.is_done(outcome):
         with context.store.write() as session:
             if incidents.get(session, incident.id).state is State.DECLARED:
                 incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
     done = Done(ready.target, ready.label, outcome, proof_of(report), report)
-    return ended(context, incident, done, ready.action.name)
+    return ended(context, incident, done, ready.order)
 
 
 def take_away(context: Context, incident: Incident, target: ObjectRef, label: str) -> tuple[str, ...]:
@@ -162,14 +163,19 @@ def outcome_of(report: NodeReport) -> Outcome:
 
 
 def refuse(
-    context: Context, incident: Incident, target: ObjectRef, label: str, action: str, gate: str, refused: Refused
+    context: Context, incident: Incident, target: ObjectRef, label: str, order: NodeOrder, gate: str, refused: Refused
 ) -> Done:
     """End the order by a refusal, which is put on the timeline."""
-    steps.refuse(context, incident, label, action, gate, refused.reason)
-    return ended(context, incident, Done(target, label, refused), action)
+    steps.refuse(context, incident, label, name_of(order), gate, refused.reason)
+    return ended(context, incident, Done(target, label, refused), order)
 
 
-def ended(context: Context, incident: Incident, done: Done, action: str) -> Done:
+def name_of(order: NodeOrder) -> str:
+    """What the timeline calls it. The journal has the action, which is that of the order and of its way back."""
+    return f"node.{order}"
+
+
+def ended(context: Context, incident: Incident, done: Done, order: NodeOrder) -> Done:
     """Write the order's end down, in one transaction with the helper's report."""
     moment = now()
     with context.store.write() as session:
@@ -182,7 +188,7 @@ def ended(context: Context, incident: Incident, done: Done, action: str) -> Done
             occurred_at=moment,
             actor=context.actor,
             step=done.step,
-            action=action,
+            action=name_of(order),
             outcome=done.outcome,
             proof=done.proof,
             target=done.target,

@@ -43,6 +43,7 @@ RECOVER = "recover"
 DELETE_TOKENS = "delete-tokens"
 _WHEN_ASKED = ("network.canary", "identity.unbind")
 """Steps that are done only when the command asks for them, or when nobody else feels them."""
+_STANDS_IN = {"network.quarantine": "node.cut"}
 ALL = tuple(phase.value for phase in Phase)
 
 
@@ -252,6 +253,7 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
     # A playbook without the verb's main action (`eradicate` after `stop-workload`) answers for all that it did.
     main = known & set(MAIN[verb]) or known
     wanted = [step for step in steps if step.action in main and not _left_out(step, playbook)]
+    wanted = [_instead(step, steps) for step in wanted]
     if verb == RECOVER:  # gates stand behind each other: the first that is shut is what became of it
         wanted = [step for step in wanted if not is_done(step.outcome)][:1] or wanted
     return Result(
@@ -272,6 +274,18 @@ def _result(context: Context, verb: str, joined: bool, run: Run) -> Result:
         statement=retest(context, incident),
         seals=seals,
     )
+
+
+def _instead(step: StepRun, steps: tuple[StepRun, ...]) -> StepRun:
+    """What stood in for a step that was not done: a pod that is cut on its node is cut."""
+    if is_done(step.outcome):
+        return step
+    found = (
+        one
+        for one in steps
+        if (one.action, one.target_uid) == (_STANDS_IN.get(step.action), step.target_uid) and is_done(one.outcome)
+    )
+    return next(found, step)
 
 
 def _together(run: Run, steps: list[StepRun]) -> Outcome | None:

@@ -31,20 +31,23 @@ def act(scene: Scene) -> Answer:
     if (report := node_order.reported(events, target, order, scene.label)) is not None:
         return Ended(node_order.outcome_of(report), proof_of(report))
     clear(scene, label)
-    action = node_order.action_for(context, incident, order, Wish()).name
-    gates = (("node-helper", _off), *((("approval", _said_no),) if order.takes else ()))
+    customers_say = (("approval", _said_no), ("serving-floor", _held)) if order.takes else ()
+    gates = (*customers_say, ("node-helper", _off))
     for gate, shut in gates:
         if (refused := shut(scene)) is not None:
-            return _over(node_order.refuse(context, incident, target, label, action, gate, refused))
+            if _stands_in(scene):  # the cut that was not done has told of it, and has paged
+                steps.refuse(context, incident, label, node_order.name_of(order), gate, refused.reason)
+                return Ended(refused)
+            return _over(node_order.refuse(context, incident, target, label, order, gate, refused))
     wish = Wish(despite_liveness=getattr(scene.params, "despite_liveness", False))
     ready = node_order.prepare(context, incident, target, order, wish, label)
     if isinstance(ready, Done):
         return _over(ready)
     falling = (scene.held or ready.falling) if order.takes else ""
     if falling:
-        held = customers.allowed(scene, falling, asks=not _asked(scene))
+        held = customers.allowed(scene, falling)
         if isinstance(held, customers.Held):
-            return _over(node_order.refuse(context, incident, target, label, action, held.gate, held.refused))
+            return _over(node_order.refuse(context, incident, target, label, order, held.gate, held.refused))
         if held is not None:
             return held
     scene.live.say(f"{scene.step.action}: {target}")
@@ -89,12 +92,20 @@ def _said_no(scene: Scene) -> Refused | None:
     return next((no for step in cuts if (no := consent.denied(scene.context, scene.run, step)) is not None), None)
 
 
-def _asked(scene: Scene) -> bool:
-    """Whether the operator was asked about this very pod by an earlier step of the run, and did not say yes."""
+def _stands_in(scene: Scene) -> bool:
+    """Whether an earlier step of the run was to cut this pod, and did not."""
+    return any(not steps.is_done(step.outcome) for step in _earlier(scene))
+
+
+def _earlier(scene: Scene) -> list[StepRun]:
     with scene.context.store.read() as session:
-        earlier = runs.steps(session, scene.run.id)
-    return any(_is_held(step) for step in earlier if step.target_uid == scene.object.uid and step.action in CUTS)
+        known = runs.steps(session, scene.run.id)
+    return [step for step in known if step.target_uid == scene.object.uid and step.action in CUTS]
 
 
-def _is_held(step: StepRun) -> bool:
-    return isinstance(step.outcome, Refused) and step.outcome.next_step == customers.ACCEPT
+def _held(scene: Scene) -> Refused | None:
+    """What an earlier cut of this run was refused for, when that was its customers: the operator has answered that."""
+    with scene.context.store.read() as session:
+        accepted = runs.get(session, scene.run.id).order.accept_outage
+    refused = (step.outcome for step in _earlier(scene) if isinstance(step.outcome, Refused))
+    return None if accepted else next((one for one in refused if one.next_step == customers.ACCEPT), None)
