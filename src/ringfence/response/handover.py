@@ -27,7 +27,7 @@ from ringfence.model.timeline import (
     NoteAdded,
     StepFinished,
 )
-from ringfence.response import node_helper
+from ringfence.response import node_events
 from ringfence.response.context import Context
 from ringfence.store import access, approvals, commands, evidence, incidents, runs, timeline
 from ringfence.store.database import Session
@@ -105,7 +105,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         incident.id,
         rows,
         identity_cut=any(run.playbook == "cut-identity" for run in every_run),
-        helper_on=node_helper.is_on(events),
+        helper_on=node_events.is_on(events),
     )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]
     return Handover(

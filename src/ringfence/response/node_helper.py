@@ -7,44 +7,27 @@ deleted before anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ringfence.actions.node_helper import PERMISSIONS, NodeCut, NodeFreeze, Options, Reader, order_of
 from ringfence.errors import Guarded, PlatformError, TargetError
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.node_helper import NodeOrder, NodeReport
+from ringfence.model.node_helper import NodeOrder
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Outcome, Refused
 from ringfence.model.plan import Verb
-from ringfence.model.timeline import Event, NodeHelperReported, NodeHelperSwitched
+from ringfence.model.timeline import NodeHelperSwitched
 from ringfence.platform.kubernetes.identity import may
 from ringfence.platform.kubernetes.node_helpers import HELPER_UID_KEY
 from ringfence.platform.kubernetes.surroundings import read_namespace
-from ringfence.response import customers, node_order, steps
+from ringfence.response import customers, node_events, node_order, steps
 from ringfence.response.context import Context, now
 from ringfence.response.customers import Held
 from ringfence.response.node_order import Done, Wish
 from ringfence.store import incidents, targets, timeline
 
 MANIFEST = "ringfence rbac --node-helper"
-
-
-def is_on(events: Iterable[Event]) -> bool:
-    """Whether the last switch of the incident was on (pure)."""
-    return next((event.on for event in reversed([*events]) if isinstance(event, NodeHelperSwitched)), False)
-
-
-def latest(events: Iterable[Event], uid: str) -> NodeReport | None:
-    """The last report that says what of a pod's network is in force (pure)."""
-    return next(
-        (
-            event.report
-            for event in reversed([*events])
-            if isinstance(event, NodeHelperReported) and event.report.target.uid == uid and event.report.network
-        ),
-        None,
-    )
 
 
 def switch_on(context: Context, incident: Incident, reason: str) -> None:
@@ -68,26 +51,13 @@ def switch_off(context: Context, incident: Incident, reason: str) -> tuple[str, 
         events = [entry.event for entry in timeline.read(session, incident.id)]
     for target in pods_of(context, incident):
         for action in (NodeCut, NodeFreeze):
-            if why := standing(events, target, action.order):
+            if why := node_events.standing(events, target, action.order):
                 found.append(f"{target}: {why}; ringfence node {incident.id} {action.back}, when it is on")
     found += sweep(context, incident)
     _switch(context, incident, on=False, reason=reason)
     if len(missing_rights(context, options)) < len(_rights()):
         found.append(f"its rights in namespace {options.namespace} are still there: {MANIFEST} | kubectl delete -f -")
     return tuple(found)
-
-
-def standing(events: Iterable[Event], target: ObjectRef, order: NodeOrder) -> str:
-    """What of ``cut`` or ``freeze`` is still in force on a pod, as far as was reported (pure); empty: nothing."""
-    for event in reversed([*events]):
-        if not isinstance(event, NodeHelperReported) or event.report.target.uid != target.uid:
-            continue
-        report = event.report
-        if order is NodeOrder.CUT and report.network is not None:
-            return "the cut on its node stays in force" if report.network.in_force else ""
-        if order is NodeOrder.FREEZE and report.frozen is not None:
-            return "its processes stay frozen" if report.frozen else ""
-    return ""
 
 
 def sweep(context: Context, incident: Incident) -> tuple[str, ...]:
@@ -172,7 +142,7 @@ def require_on(context: Context, incident: Incident) -> None:
     """Raises Guarded unless the helper is configured and on for this incident."""
     _configured(context)
     with context.store.read() as session:
-        on = is_on(entry.event for entry in timeline.read(session, incident.id))
+        on = node_events.is_on(entry.event for entry in timeline.read(session, incident.id))
     if not on:
         raise Guarded(
             f"the node helper is off for {incident.id}",

@@ -6,7 +6,6 @@ A command and a step of a playbook do the same: ``prepare``, then their own ques
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.actions.base import Settings
@@ -19,7 +18,7 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped
 from ringfence.model.plan import Change, Plan
 from ringfence.model.proof import Proof
-from ringfence.model.timeline import Event, NodeHelperReported, StepFinished
+from ringfence.model.timeline import NodeHelperReported, StepFinished
 from ringfence.platform.kubernetes.surroundings import Surroundings
 from ringfence.response import guard, steps
 from ringfence.response.context import Context, now
@@ -127,20 +126,6 @@ def take_away(context: Context, incident: Incident, target: ObjectRef, label: st
         if record.outcome is None or not steps.is_done(record.outcome):
             said.append(f"{change.ref} was left behind, and is not deleted")
     return tuple(said)
-
-
-def reported(events: Iterable[Event], target: ObjectRef, order: NodeOrder, label: str) -> NodeReport | None:
-    """The report of this very step, when a crash kept it from being the step's end (pure).
-
-    None when it did not come to its end, or when a later run of the helper saw the pod otherwise.
-    """
-    for event in reversed([*events]):
-        if not isinstance(event, NodeHelperReported) or event.report.target.uid != target.uid:
-            continue
-        own = event.step == label or event.step.startswith(f"{label}.")
-        report = event.report
-        return report if own and report.order is order and report.done and not report.left_behind else None
-    return None
 
 
 def outcome_of(report: NodeReport) -> Outcome:

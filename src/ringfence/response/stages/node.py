@@ -11,7 +11,7 @@ from ringfence.errors import Guarded, PlatformError
 from ringfence.model.node_helper import NODE_STEPS, NodeOrder
 from ringfence.model.outcome import Refused
 from ringfence.model.run import StepRun
-from ringfence.response import attempts, consent, customers, node_helper, node_order, steps
+from ringfence.response import attempts, consent, customers, node_events, node_helper, node_order, steps
 from ringfence.response.node_order import Done, Wish
 from ringfence.response.playbook_of import playbook_of
 from ringfence.response.scene import Answer, Ended, Scene
@@ -28,7 +28,7 @@ def act(scene: Scene) -> Answer:
     label = attempts.begin(context, incident, scene.label)
     with context.store.read() as session:
         events = [entry.event for entry in timeline.read(session, incident.id)]
-    if (report := node_order.reported(events, target, order, scene.label)) is not None:
+    if (report := node_events.reported(events, target, order, scene.label)) is not None:
         return Ended(node_order.outcome_of(report), proof_of(report))
     clear(scene, label)
     customers_say = (("approval", _said_no), ("serving-floor", _held)) if order.takes else ()
