@@ -133,6 +133,18 @@ def test_off_it_is_refused_with_the_command_that_switches_it_on(here: Context, a
     assert api.runs == []
 
 
+def test_off_nobody_is_told_to_switch_it_on_for_a_pod_that_it_cannot_cut(
+    here: Context, api: NodeWorld, tmp_path: Path
+) -> None:
+    declared(here)
+    switch(here, on=False)
+    api.objects["/api/v1", "pods", "bank", "cards-1"]["spec"]["hostNetwork"] = True
+    (step,) = play(here, tmp_path, CUT).steps
+    assert isinstance(step.outcome, Refused)
+    assert "network" in step.outcome.reason
+    assert "ringfence node" not in step.outcome.next_step
+
+
 def test_not_configured_it_is_refused_with_the_key_to_set(context: Context, api: NodeWorld, tmp_path: Path) -> None:
     declared(context)
     (step,) = play(context, tmp_path, CUT).steps

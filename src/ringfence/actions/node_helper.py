@@ -106,7 +106,7 @@ class NodeAction(Action[Surroundings], ABC):
                 reason="no node helper is configured",
                 next_step="node_helper.enabled and node_helper.image in the configuration",
             )
-        refusal = _unfit(around.pod, chosen)
+        refusal = unfit(around.pod, chosen)
         if refusal is not None:
             return refusal
         change = self._create(target, around.pod, chosen, self.options)
@@ -318,7 +318,8 @@ NODE_ACTIONS: dict[str, type[NodeAction]] = {NodeCut.name: NodeCut, NodeFreeze.n
 """They are in no table with the others: their rights are not among those that are rendered and asked for every day."""
 
 
-def _unfit(pod: Json, order: NodeOrder) -> Refused | None:
+def unfit(pod: Json, order: NodeOrder) -> Refused | None:
+    """Why nothing can be done on the pod's node (pure); None when it can be tried."""
     if order is not NodeOrder.FREEZE and order is not NodeOrder.COLLECT and policies.is_host_network(pod):
         return Refused(
             reason="the pod uses its node's network: to cut it would cut the node",

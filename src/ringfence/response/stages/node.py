@@ -6,6 +6,7 @@ the helper, and not done twice.
 
 from __future__ import annotations
 
+from ringfence.actions.node_helper import unfit
 from ringfence.actions.node_proof import proof_of
 from ringfence.errors import Guarded, PlatformError
 from ringfence.model.node_helper import NODE_STEPS, NodeOrder
@@ -15,6 +16,7 @@ from ringfence.response import attempts, consent, customers, node_events, node_h
 from ringfence.response.node_order import Done, Wish
 from ringfence.response.playbook_of import playbook_of
 from ringfence.response.scene import Answer, Ended, Scene
+from ringfence.response.stages.lift import find
 from ringfence.store import journal, runs, timeline
 
 CUTS = ("network.quarantine", "node.cut", "node.freeze")
@@ -77,10 +79,14 @@ def _over(done: Done) -> Ended:
 
 
 def _off(scene: Scene) -> Refused | None:
-    """None when the helper is configured, and on for the incident."""
+    """None when the helper is configured, and on for the incident. It is not to be switched on for nothing."""
     try:
         node_helper.require_on(scene.context, scene.incident)
     except Guarded as error:
+        pod = find(scene.context, scene.object)
+        useless = unfit(pod, NODE_STEPS[scene.step.action]) if pod is not None else None
+        if useless is not None:
+            return useless
         return Refused(reason=f"{error.what}: {error.why}" if error.why else error.what, next_step=error.next_step)
     return None
 
