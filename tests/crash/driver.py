@@ -22,6 +22,7 @@ from ringfence.config import Config
 from ringfence.errors import RingfenceError
 from ringfence.model.run import Decision
 from ringfence.model.timeline import NodeHelperSwitched
+from ringfence.platform.kubernetes.resources import POD
 from ringfence.response import consent, node_helper, orders, verbs
 from ringfence.response.capture import recapture_all
 from ringfence.response.conduct import Conductor, conducting
@@ -30,11 +31,12 @@ from ringfence.response.live import Live
 from ringfence.response.seek import seek
 from ringfence.response.statement import accept, retest
 from ringfence.response.verbs import Wish
+from ringfence.response.watching.watcher import Options, Watcher
 from ringfence.store import approvals, incidents, runs, timeline
 from tests.crash import clock
 from tests.crash.moments import Moment, watch
 from tests.crash.scenarios import Order
-from tests.crash.witness import COMMIT
+from tests.crash.witness import COMMIT, THIEF
 from tests.node_world import HELPERS
 
 INCIDENT = "INC-1"
@@ -219,6 +221,12 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
     match order.verb:
         case "node-on":
             node_helper.switch_on(context, incident_of(context), "a crash test")
+        case "keep":
+            context.cluster.find(POD, namespace, THIEF)
+            watcher = Watcher(context, print, lambda _incident: None, Options(guard=True))
+            watcher.refresh()
+            watcher.guard()
+            watcher.close()
         case "contain" | "respond":
             playbook = str(FILES / order.playbook) if order.playbook.endswith(".yaml") else order.playbook
             found, _ = seek(

@@ -15,7 +15,8 @@ from ringfence.playbooks import builtin_names, find, load
 
 @dataclass(frozen=True)
 class Order:
-    """One command of an operator: contain, respond, approve, eradicate, release, recover, collect, watch or node-on.
+    """One command of an operator: contain, respond, approve, eradicate, release, recover, collect, watch,
+    node-on, or keep: one look of the watcher, after somebody has taken the fence off.
 
     ``playbook`` is one of the library, or a file beside this one.
     """
@@ -77,6 +78,7 @@ SHORT = (
     Scenario("contain-eradicate", (CONTAIN, Order("eradicate"))),
     Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=3),
     Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
+    Scenario("keep", (CONTAIN, Order("keep")), share=3, since="response.watching.watcher._keep"),
     Scenario("cut-on-node", (STUBBORN, Order("node-on"), STUBBORN), share=5, since=SWITCH),
     Scenario(
         "on-the-node",

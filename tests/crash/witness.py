@@ -32,6 +32,8 @@ _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
 MENDED = "registry.test/cards:1.5"
 """What the Deployment starts: another image than that of the pods, so that a recovery finds the hole closed."""
 _REFRESH = "argocd.argoproj.io/refresh"
+THIEF = "thief"
+"""Whoever asks for a pod of this name for the first time gives somebody else the cue to delete the deny-all."""
 COMMIT = "c0ffee" + "0" * 34
 """What Argo CD delivers, in every comparison; they never end late."""
 _COMPARED = {"sync": {"status": "Synced", "revision": COMMIT}, "reconciledAt": "2099-01-01T00:00:00Z"}
@@ -74,6 +76,7 @@ class Witness(NodeWorld, World):
         super().__init__()
         self.effects: list[Effect] = []
         self.holds: list[Hold] = []
+        self.stolen = False
 
     def _compare(self) -> None:
         """Argo CD ends every comparison that was asked for, before the next request."""
@@ -87,6 +90,10 @@ class Witness(NodeWorld, World):
 
     def _answer(self, request: Request) -> Answer:
         self._compare()
+        if request.path.endswith(f"/pods/{THIEF}") and not self.stolen:
+            self.stolen = True
+            for key in [key for key in self.objects if key[1] == "networkpolicies" and key[3].startswith("ringfence-")]:
+                del self.objects[key]
         if request.method == "PATCH" and request.path.endswith("/pods/stubborn"):
             raise Refusal(403, "admission webhook denied the request: no label may change")
         if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
