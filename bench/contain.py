@@ -19,7 +19,8 @@ from functools import partial
 from bench.ground import Ground, Recording, ground, idle_pod, print_result, recording, replay, spread, swapper, timed
 from lab.layout import DEFAULT_NAME
 from ringfence.response import steps, verbs
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.results import Result
+from ringfence.response.verbs import Wish
 
 MOST_ROUNDS = 200
 MOST_BURST = 150

@@ -1,7 +1,7 @@
 """An API server in memory, behind real HTTP: what the tests of responses need of Kubernetes, and nothing else.
 
 It keeps objects, counts resource versions, and knows get, list (selectors), create, JSON patch, delete with a uid
-precondition, the scale subresource, dry runs, logs, TokenRequest and SelfSubjectReview. After each write it does what
+precondition, the scale subresource, dry runs, logs, TokenRequest, reviews of oneself. After each write it does what
 the controllers would: a Deployment hands its number to its ReplicaSets, a ReplicaSet lets go of pods that it does not
 select any more, ends what is too many and starts others, a StatefulSet shrinks, a DaemonSet ends its pods when its node
 selector fits no node, a stamped template replaces pods, EndpointSlices follow their Services.
@@ -150,6 +150,8 @@ class Simulator:
         match request.method, match["plural"], match["sub"]:
             case "POST", "selfsubjectreviews", _:
                 return _json({"status": {"userInfo": {"username": self._user(request), "groups": ["system:masters"]}}})
+            case "POST", "selfsubjectaccessreviews", _:
+                return _json({"status": {"allowed": True}})
             case "POST", "selfsubjectrulesreviews", _:
                 holder = self._holder(request)
                 return _json({"status": {"resourceRules": self._rules(holder) if holder else []}})

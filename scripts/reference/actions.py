@@ -8,6 +8,7 @@ from typing import Any
 
 from ringfence.actions.base import Action
 from ringfence.actions.canary import Canary
+from ringfence.actions.node_helper import NodeCut, NodeFreeze
 from ringfence.actions.rbac import permissions_of
 from ringfence.actions.registry import ACTIONS
 from ringfence.cli.manifests import rights
@@ -27,6 +28,11 @@ def page() -> str:
         "and installs nothing.",
         *(_action(name, action) for name, action in ACTIONS.items()),
         *([] if Canary.name in ACTIONS else [_action(Canary.name, Canary)]),
+        f"## {NodeCut.name}, {NodeFreeze.name}",
+        _words(NodeCut),
+        "Kind: reversible, by `node.uncut` and `node.thaw`. Its rights are rendered by `ringfence rbac --node-helper` "
+        "alone, and are to exist only while it is on ([task](../tasks/cut-on-the-node.md)).",
+        _table(NodeCut.permissions, place="the helper's own namespace"),
         "## Evidence",
         "What the collectors read. A right that is missing here does not stop the cut: the item is listed as denied, "
         "with the server's words.",
@@ -49,19 +55,23 @@ def page() -> str:
 
 def _action(name: str, action: type[Action[Any]]) -> str:
     kind = "destructive: runs only behind the evidence gate" if action.destructive else "reversible in part"
-    words = prose(sys.modules[action.__module__].__doc__ or "")
-    title = words.split(": ", 1)[1]
-    return f"## {name}\n\n{title[0].upper()}{title[1:]}\n\n{doc(action)} Kind: {kind}.\n\n" + _table(action.permissions)
+    return f"## {name}\n\n{_words(action)}\n\n{doc(action)} Kind: {kind}.\n\n" + _table(action.permissions)
 
 
-def _table(permissions: Iterable[Permission]) -> str:
+def _words(action: type[Action[Any]]) -> str:
+    """What its module says of itself, behind the name."""
+    title = prose(sys.modules[action.__module__].__doc__ or "").split(": ", 1)[1]
+    return title[0].upper() + title[1:]
+
+
+def _table(permissions: Iterable[Permission], place: str = "the target's namespace") -> str:
     return table(
         ("resource", "verbs", "where", "because"),
         [
             (
                 code(one.resource),
                 ", ".join(sorted(one.verbs)),
-                "whole cluster" if one.everywhere else "the target's namespace",
+                "whole cluster" if one.everywhere else place,
                 one.because,
             )
             for one in permissions

@@ -86,7 +86,9 @@ def page() -> str:
                 *((name, _codes(known["when"][name])) for name in ("operators", "functions", "methods", "macros")),
             ],
         ),
-        "`ID` is the id of an earlier step; one with a dash is written `steps['seal-pod'].outcome`. Outcomes are "
+        "`ID` is the id of an earlier step; one with a dash is written `steps['seal-pod'].outcome`. `outcome` is the "
+        "first that was not done, of all targets; `on_target` that of the very target that is asked about, and "
+        "`skipped` where the step did not run on it. Outcomes are "
         "`applied`, `already`, `skipped`, `refused`, `failed`, `unknown`. No arithmetic, maps, regular expressions or "
         "conversions.",
         "## Limits",

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from ringfence import app as wiring
-from ringfence.actions.registry import ACTIONS
+from ringfence.actions.registry import ACTIONS, BEHIND
 from ringfence.cli.manifests import Account, rights
 from ringfence.config import Config
 from ringfence.errors import ConfigError, ExitCode
 from ringfence.model.catalogue import CATALOGUE
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.permission import Permission
 from tests.cli.console import Console
 from tests.response.readiness_of import may, with_templates
@@ -43,7 +44,7 @@ def asked(permissions: tuple[Permission, ...]) -> set[tuple[str, str, str]]:
 def test_every_step_and_every_action_is_listed(console: Console) -> None:
     listed = {one["name"]: one for one in console("actions", "list", "-o", "json").data}
     assert set(listed) == {*CATALOGUE, *ACTIONS}
-    for name, action in ACTIONS.items():
+    for name, action in BEHIND.items():
         assert listed[name]["destructive"] is action.destructive
         assert listed[name]["permissions"]
     for name in listed:
@@ -57,6 +58,24 @@ def test_every_action_can_be_shown(console: Console, name: str) -> None:
     assert "``" not in shown.out
     for param in CATALOGUE[name].params.model_fields if name in CATALOGUE else {}:
         assert f"  {param}: " in shown.out
+
+
+def test_the_node_helpers_orders_have_a_switch_and_rights_of_their_own(console: Console) -> None:
+    def enabled() -> set[bool]:
+        listed = {one["name"]: one["enabled"] for one in console("actions", "list", "-o", "json").data}
+        return {listed[name] for name in NODE_STEPS}
+
+    assert enabled() == {False}
+    shown = console("actions", "show", "node.cut").out
+    assert "NOT ENABLED (node_helper.enabled)" in shown
+    assert "the helper's namespace" in shown
+    console.settings["node_helper"] = {"enabled": True, "image": "python:3", "namespace": "helpers"}
+    console.settings["actions"] = {"enabled": ["network.quarantine"]}
+    assert enabled() == {True}
+    role = yaml.safe_load(console("rbac").out)
+    assert ("", "pods", "create") not in granted([role])
+    role, *_ = yaml.safe_load_all(console("rbac", "--node-helper").out)
+    assert (role["metadata"]["namespace"], ("", "pods", "create") in granted([role])) == ("helpers", True)
 
 
 def test_what_is_not_enabled_is_said_and_not_asked_for(console: Console) -> None:

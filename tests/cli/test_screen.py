@@ -23,6 +23,7 @@ from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown
 from ringfence.model.proof import Level
+from ringfence.model.run import StepRun
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 PATHS = (
@@ -165,6 +166,35 @@ def test_where_admission_refuses_the_cut_next_is_the_cut_on_the_node(capsys: pyt
     refused = refused_by_cluster(INCIDENT_POD, {"spec": {"nodeName": "node-1"}}, "a webhook says no")
     text = shown(capsys, view(rows, outcome=refused, outcome_of="contain"))
     assert "ringfence node INC-1 on --reason … · ringfence node INC-1 cut" in text
+
+
+def test_a_fence_that_traffic_was_seen_to_pass_is_offered_the_cut_on_the_node(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not one that is open by what policies say: then they are what has to be put right."""
+    passed = row("network.egress", PathState.ALIVE).model_copy(update={"level": Level.OBSERVED})
+    assert NODE_ON in shown(capsys, view((passed,)))
+    text = shown(capsys, view((passed,), helper_on=True))
+    assert "ringfence node INC-1 cut" in text
+    assert NODE_ON not in text
+    assert "ringfence node" not in shown(capsys, view((row("network.egress", PathState.ALIVE),)))
+
+
+def test_a_cut_that_failed_while_only_the_helper_is_off_is_offered_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = Failed(problem=Problem(code="x", what="no answer"))
+    off = Refused(reason="the node helper is off", next_step="ringfence node INC-1 on --reason WHY")
+    rows = (row("network.egress", PathState.ALIVE),)
+    steps = (step_of("node.cut", off),)
+    assert "ringfence node INC-1 cut" in shown(capsys, view(rows, outcome=failed, outcome_of="contain", steps=steps))
+    held = Refused(reason="cards would have 0 of 2", next_step="the same command with --accept-outage")
+    steps = (step_of("node.cut", held),)
+    assert "ringfence node" not in shown(capsys, view(rows, outcome=failed, outcome_of="contain", steps=steps))
+
+
+def step_of(action: str, outcome: Outcome) -> StepRun:
+    return StepRun(
+        run="INC-1/run/1", step="x", target_uid="u1", action=action, outcome=outcome, proof=None, finished_at=NOW
+    )
 
 
 def test_a_pod_that_is_on_no_node_has_no_cut_on_the_node(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,14 +15,16 @@ from ringfence import app
 from ringfence.actions.base import Action
 from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
-from ringfence.actions.registry import ACTIONS
+from ringfence.actions.registry import ACTIONS, BEHIND
 from ringfence.config import Config
 from ringfence.evidence.permissions import PERMISSIONS
+from ringfence.model.catalogue import CATALOGUE
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.permission import Permission
 
 SOURCE = Path(ringfence.__file__).parent
 EVERY: dict[str, type[Action]] = {**ACTIONS, **NODE_ACTIONS, "node.checkpoint": Checkpoint}
-"""Those of ``ringfence node`` are no steps of a playbook: they are ordered by that command alone."""
+"""A checkpoint is no step of a playbook: it is ordered by `ringfence node` alone."""
 
 
 @pytest.mark.parametrize(("name", "action"), EVERY.items())
@@ -49,6 +51,17 @@ def test_an_action_module_says_effect_limits_and_undo(action: type[Action]) -> N
 
 def every_permission() -> list[Permission]:
     return [*PERMISSIONS, *(permission for action in EVERY.values() for permission in action.permissions)]
+
+
+def test_every_kind_of_step_that_acts_has_the_action_behind_it() -> None:
+    """Those of the node helper are apart: nobody is asked for their rights by day, and nothing of them is rehearsed."""
+    assert set(BEHIND) == {*EVERY, *NODE_STEPS}
+    assert set(BEHIND) <= set(CATALOGUE)
+    assert not set(ACTIONS) & set(NODE_STEPS)
+    assert all(permission.plural.startswith("pods") for name in NODE_STEPS for permission in BEHIND[name].permissions)
+    assert app.permissions(Config(), tuple(ACTIONS)) == app.permissions(
+        Config(node_helper={"enabled": True, "image": "python:3", "namespace": "helpers"}), tuple(ACTIONS)
+    )
 
 
 def test_nothing_asks_for_secrets_exec_or_everything() -> None:

@@ -17,10 +17,13 @@ from pathlib import Path
 
 from ringfence import app
 from ringfence.actions import examination
+from ringfence.actions import node_helper as node_actions
 from ringfence.config import Config
 from ringfence.errors import RingfenceError
 from ringfence.model.run import Decision
-from ringfence.response import consent, orders, verbs
+from ringfence.model.timeline import NodeHelperSwitched
+from ringfence.platform.kubernetes.resources import POD
+from ringfence.response import consent, node_helper, orders, verbs
 from ringfence.response.capture import recapture_all
 from ringfence.response.conduct import Conductor, conducting
 from ringfence.response.context import Context
@@ -28,15 +31,18 @@ from ringfence.response.live import Live
 from ringfence.response.seek import seek
 from ringfence.response.statement import accept, retest
 from ringfence.response.verbs import Wish
-from ringfence.store import approvals, incidents, runs
+from ringfence.response.watching.watcher import Options, Watcher
+from ringfence.store import approvals, incidents, runs, timeline
 from tests.crash import clock
 from tests.crash.moments import Moment, watch
 from tests.crash.scenarios import Order
-from tests.crash.witness import COMMIT
+from tests.crash.witness import COMMIT, THIEF
+from tests.node_world import HELPERS
 
 INCIDENT = "INC-1"
 DIED = -signal.SIGKILL
 FILLER = "filler"
+FILES = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Home:
             "store": {"url": f"sqlite:///{self.database}"},
             "vault": {"path": str(self.vault or self.folder / "vault")},
             "signing": {"key": str(self.folder / "seal.pem")},
+            "node_helper": {"enabled": True, "image": "tools.test/python:3", "namespace": HELPERS, "seconds": 10},
             "canary": {"image": "tools.test/python:3", "namespace": "probes", "seconds": 5},
             "identity": {"legacy_tokens": True},
             "containment": {"delete_wait_seconds": 2, "token_canary": True},
@@ -122,7 +129,7 @@ def run(home: Home, todo: tuple[Order, ...], trouble: Trouble, record: Path, res
         os.write(line, f"{moment.kind}|{moment.when}|{moment.where}|{moment.count}\n".encode())
         trouble(moment, seen)
 
-    examination._POLL_SECONDS = 0.05  # the canary's pods answer at once here
+    examination._POLL_SECONDS = node_actions._POLL_SECONDS = 0.05  # our pods answer at once here
     if trouble.kind == "jump":
         clock.install()
         clock.jump(trouble.seconds if trouble.at is None else 0.0)
@@ -192,12 +199,13 @@ def incident_of(context: Context):  # type: ignore[no-untyped-def]
 
 
 def typed(context: Context) -> int:
-    """How many of the orders have left their mark: a run for each command, a decision for each approval."""
+    """How many of the orders have left their mark: a run for each command, a decision for each approval, a switch."""
     if not known(context):
         return 0
     with context.store.read() as found:
         decided = [one for one in approvals.of_incident(found, INCIDENT) if one.decision is not Decision.PENDING]
-        return len(runs.of_incident(found, INCIDENT)) + len(decided)
+        switched = [one for one in timeline.read(found, INCIDENT) if isinstance(one.event, NodeHelperSwitched)]
+        return len(runs.of_incident(found, INCIDENT)) + len(decided) + len(switched)
 
 
 def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -> None:
@@ -211,19 +219,28 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
         bindings=True,
     )
     match order.verb:
+        case "node-on":
+            node_helper.switch_on(context, incident_of(context), "a crash test")
+        case "keep":
+            context.cluster.find(POD, namespace, THIEF)
+            watcher = Watcher(context, print, lambda _incident: None, Options(guard=True))
+            watcher.refresh()
+            watcher.guard()
+            watcher.close()
         case "contain" | "respond":
+            playbook = str(FILES / order.playbook) if order.playbook.endswith(".yaml") else order.playbook
             found, _ = seek(
                 context,
                 (order.target,),
                 namespace=namespace,
                 image="",
                 siblings=False,
-                playbook=order.playbook or verbs.COMPROMISED,
+                playbook=playbook or verbs.COMPROMISED,
             )
             if order.verb == "contain":
                 verbs.contain(context, conductor, found, wish)
             else:
-                verbs.respond(context, conductor, order.playbook, found, wish)
+                verbs.respond(context, conductor, playbook, found, wish)
         case "eradicate":
             verbs.eradicate(context, conductor, incident_of(context), wish)
         case "release":

@@ -20,21 +20,24 @@ from ringfence.platform.kubernetes.resources import (
     SCALED_OBJECT,
 )
 from tests.actions.test_canary import World
-from tests.simulator import Simulator, _is_dry, _key, owner_reference
-from tests.small_bank import furnish
+from tests.node_world import HELPERS, NodeWorld
+from tests.simulator import Refusal, Simulator, _is_dry, _key, owner_reference
+from tests.small_bank import add_pod, furnish
 from tests.wire import Answer, Request
 
 Json = dict[str, Any]
 _SECONDS = 60
-_CANARY = re.compile("/ringfence-(canary|peer)-")
+_THROWN_AWAY = re.compile("/ringfence-(canary|peer|node)-")
 _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
 MENDED = "registry.test/cards:1.5"
 """What the Deployment starts: another image than that of the pods, so that a recovery finds the hole closed."""
 _REFRESH = "argocd.argoproj.io/refresh"
+THIEF = "thief"
+"""Whoever asks for a pod of this name for the first time gives somebody else the cue to delete the deny-all."""
 COMMIT = "c0ffee" + "0" * 34
 """What Argo CD delivers, in every comparison; they never end late."""
 _COMPARED = {"sync": {"status": "Synced", "revision": COMMIT}, "reconciledAt": "2099-01-01T00:00:00Z"}
-_ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "token")
+_ASKS = ("selfsubjectreviews", "selfsubjectrulesreviews", "selfsubjectaccessreviews", "token")
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,15 @@ class Hold:
         self._go.set()
 
 
-class Witness(World):
-    """``effects``: every request that changed something, in order. A small kubelet plays the canary's pods."""
+class Witness(NodeWorld, World):
+    """``effects``: every request that changed something, in order. Small kubelets play the canary's pods, and those of
+    the node helper."""
 
     def __init__(self) -> None:
         super().__init__()
         self.effects: list[Effect] = []
         self.holds: list[Hold] = []
+        self.stolen = False
 
     def _compare(self) -> None:
         """Argo CD ends every comparison that was asked for, before the next request."""
@@ -85,6 +90,12 @@ class Witness(World):
 
     def _answer(self, request: Request) -> Answer:
         self._compare()
+        if request.path.endswith(f"/pods/{THIEF}") and not self.stolen:
+            self.stolen = True
+            for key in [key for key in self.objects if key[1] == "networkpolicies" and key[3].startswith("ringfence-")]:
+                del self.objects[key]
+        if request.method == "PATCH" and request.path.endswith("/pods/stubborn"):
+            raise Refusal(403, "admission webhook denied the request: no label may change")
         if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
             return super()._answer(request)
         super()._answer(_NOTHING)  # what the kubelet did meanwhile is no effect of this request
@@ -105,13 +116,15 @@ def bank() -> Witness:
     """The small bank with a pod template, so that its Deployment can be restarted."""
     api = Witness()
     furnish(api)
-    api.add(NAMESPACE, "", "probes")
+    for name in ("probes", HELPERS):
+        api.add(NAMESPACE, "", name)
     deployment = api.objects[_key(DEPLOYMENT, "bank", "cards")]
     deployment["spec"]["template"] = {
         "metadata": {"labels": {"app": "cards"}},
         "spec": {"containers": [{"name": "cards", "image": MENDED}]},
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
+    add_pod(api, "stubborn", labels={"app": "stubborn"})
     _deliver(api)
     api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}})
     return api
@@ -149,8 +162,8 @@ def plain(api: Simulator, fence: str) -> Json:
 
 def effects(api: Witness, fence: str) -> Counter[str]:
     """How often each change was made, by what it was made to."""
-    # An examination of the fence that a crash ended is made anew, by other pods.
-    return Counter(_same(effect.what, fence) for effect in api.effects if not _CANARY.search(effect.what))
+    # What a crash ended of the pods that are thrown away is made anew, by others.
+    return Counter(_same(effect.what, fence) for effect in api.effects if not _THROWN_AWAY.search(effect.what))
 
 
 def twice(api: Witness) -> list[Effect]:

@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.kube import Kube
+from ringfence.actions.base import Action, Settings
+from ringfence.actions.node_helper import NodeCut, Options
+from ringfence.actions.registry import ACTIONS
+from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import Already, Refused
+from ringfence.model.plan import Impact, Plan
+from ringfence.platform.kubernetes.client import Cluster
+from ringfence.platform.kubernetes.node_helpers import HELPER_KEY, HELPER_OF_KEY, of_target
 
 Json = dict[str, Any]
 FENCE_KEY = "ringfence.dev/fence"
@@ -34,7 +42,7 @@ class Stage:
 
     def make(self, api_version: str, kind: str, spec: Json, *, namespaced: bool = True, **meta: Any) -> Json:
         place = {"namespace": self.namespace} if namespaced else {}
-        manifest = {"apiVersion": api_version, "kind": kind, "metadata": {"name": self.tag, **place, **meta}}
+        manifest: Json = {"apiVersion": api_version, "kind": kind, "metadata": {"name": self.tag, **place, **meta}}
         made = self.kube.create({**manifest, "spec": spec})
         self.made.append(made)
         return made
@@ -65,6 +73,9 @@ class Stage:
         for obj in reversed(self.made):
             meta = obj["metadata"]
             self.kube.delete(obj["apiVersion"], obj["kind"], meta["name"], meta.get("namespace", ""), grace_seconds=0)
+        for pod in self.kube.list("v1", "Pod", self.namespace, labels=HELPER_KEY):
+            # No kubelet would end it: its node is not there.
+            self.kube.delete("v1", "Pod", pod["metadata"]["name"], self.namespace, grace_seconds=0)
         self.kube.delete(NETWORKING, "NetworkPolicy", f"ringfence-{self.fence}", self.namespace)
         for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
             for obj in self.kube.list(ADMISSION, kind, labels=f"{FENCE_KEY}={self.fence}"):
@@ -73,8 +84,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Scene:
-    """``changes`` are the ids of the plan's mutating requests in order, ``{tag}`` and ``{namespace}`` for what is of
-    the case alone. ``shared`` of them, the first ones, are the very requests of another scene."""
+    """``changes`` are the ids of the plan's mutating requests in order, ``{tag}``, ``{namespace}`` and ``{run}`` for
+    what is of the case alone. ``shared`` of them, the first ones, are the very requests of another scene. ``planned``
+    makes the plan, where it is another than the action's first."""
 
     name: str
     action: str
@@ -82,6 +94,15 @@ class Scene:
     changes: tuple[str, ...]
     settings: Json = field(default_factory=dict)
     shared: int = 0
+    planned: Callable[[Action[Any], ObjectRef, Any], Plan | Already | Refused] = lambda action, target, around: (
+        action.plan(target, around)
+    )
+
+    def act(self, cluster: Cluster, settings: Settings, namespace: str) -> Action[Any]:
+        """The action, as it is made there. The node helper's pods are made in the scene's own namespace."""
+        if self.action == NodeCut.name:
+            return NodeCut(cluster, settings, Options(image="ringfence.test/pause:1", namespace=namespace))
+        return ACTIONS[self.action](cluster, settings)
 
 
 def _open_policy(stage: Stage) -> None:
@@ -148,6 +169,32 @@ def _pod_with_tokens(stage: Stage) -> Json:
     return stage.make("v1", "Pod", {**stage.pod_spec(), "serviceAccountName": stage.tag}, labels={"app": stage.tag})
 
 
+def _placed_pod(stage: Stage) -> Json:
+    """A pod on a node that is not there: nothing runs of it, nor of the helper that is sent after it."""
+    spec = {name: value for name, value in stage.pod_spec().items() if name != "nodeSelector"}
+    return stage.make("v1", "Pod", {**spec, "nodeName": "nowhere"}, labels={"app": stage.tag})
+
+
+def _left_helper(stage: Stage) -> Json:
+    """A pod, and a helper's that a crash left behind."""
+    victim = _placed_pod(stage)
+    labels = {HELPER_OF_KEY: of_target(stage.fence, victim["metadata"]["uid"])}
+    stage.make("v1", "Pod", stage.pod_spec(), name=f"{stage.tag}-helper", labels=labels)
+    return victim
+
+
+def _taken_away(action: Action[Any], target: ObjectRef, _around: Any) -> Plan:
+    """What a node helper's next run deletes first."""
+    assert isinstance(action, NodeCut)
+    return Plan(
+        action=action.name,
+        target=target,
+        changes=action.leftovers(target),
+        impact=Impact(pods=0, replacement="nobody", replacement_expected=False),
+        rationale="left behind",
+    )
+
+
 def _node(stage: Stage) -> Json:
     return stage.make("v1", "Node", {}, namespaced=False)
 
@@ -207,5 +254,7 @@ SCENES: tuple[Scene, ...] = (
     Scene("cut-identity", "identity.cut", _bare_pod, ("policy", "binding")),
     Scene("recreate-account", "identity.recreate_account", _bound_pod, ("delete-account", "create-account")),
     Scene("delete-tokens", "identity.delete_tokens", _pod_with_tokens, ("delete-{tag}-a", "delete-{tag}-b")),
+    Scene("node-helper", "node.cut", _placed_pod, ("cut-{run}",)),
+    Scene("left-helper", "node.cut", _left_helper, ("remove-{tag}-helper-left-{run}",), planned=_taken_away),
     Scene("unbind", "identity.unbind", _bound_pod, (f"{_UNBIND}-alone", f"{_UNBIND}-both")),
 )

@@ -3,7 +3,8 @@
 Covered: an open connection and new ones stop in both directions with the node cut alone (no NetworkPolicy is in the
 way), go on stopping after the container was restarted, and the same connection goes on after the undo; the rows of the
 statement; freezing, its refusal and its undo; what is collected, and that a link planted in the pod leads nowhere; off
-by default, refused without its rights; nothing stays behind, also after a kill in the middle.
+by default, refused without its rights; nothing stays behind, also after a kill in the middle; the same contain comes to
+the node where admission lets nobody touch the pod.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import yaml
 from lab import admission
 from lab.images import PYTHON
 from lab.kube import Kube, wait_until
-from tests.lab.program import BIN, Json, Office, Responder, Ringfence
+from tests.lab.program import BIN, Json, Office, Responder, Ringfence, steps_on
 from tests.lab.space import Space
 
 pytestmark = pytest.mark.lab
@@ -234,7 +235,7 @@ def test_a_node_cut_ends_what_is_open_and_gives_it_back(scene: Scene, ringfence:
     assert status["report"]["network"]["dropped_out"] > cut["report"]["network"]["dropped_out"]
 
     (again,) = ringfence.json("node", incident, "cut")
-    assert again["outcome"]["kind"] == "applied"
+    assert again["outcome"]["kind"] == "already", "it is found in force, and its counters go on"
     (uncut,) = ringfence.json("node", incident, "uncut")
     assert uncut["outcome"]["kind"] == "applied"
     assert uncut["report"]["network"]["through"] == {"out": True, "into": True}
@@ -363,6 +364,56 @@ def test_it_is_off_until_it_is_switched_on_and_that_needs_its_rights(
     ringfence.ok("node", incident, "uncut")
     meta = binding["metadata"]
     scene.kube.delete(binding["apiVersion"], "RoleBinding", meta["name"], meta["namespace"])
+
+
+@pytest.fixture
+def untouchable(scene: Scene) -> Iterator[None]:
+    """Admission of the API server itself lets nobody change a label of a pod there."""
+    name, api = f"labels-stay-{scene.space.name}", "admissionregistration.k8s.io/v1"
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.space.name}}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods"]}
+    same = {"expression": "object.metadata.labels == oldObject.metadata.labels", "message": "labels of pods stay"}
+    policy = {"matchConstraints": {**here, "resourceRules": [rule]}, "validations": [same]}
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    kinds = {"ValidatingAdmissionPolicy": policy, "ValidatingAdmissionPolicyBinding": binding}
+    for kind, spec in kinds.items():
+        scene.kube.create({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec})
+    yield
+    for kind in reversed(kinds):
+        scene.kube.delete(api, kind, name)
+
+
+@pytest.mark.slow
+def test_where_nobody_may_touch_the_pod_the_same_contain_comes_to_its_node(
+    scene: Scene, ringfence: Ringfence, allowed: Json, untouchable: None
+) -> None:
+    scene.start()
+    until(lambda: scene.speaks("tcp"), "the victim to speak to the server")
+    relabel = ("label", "pod", "victim", "-n", scene.space.name, "a=b", "--dry-run=server")
+    until(lambda: kubectl(scene.space, *relabel).returncode != 0, "admission to refuse a label")
+    order = ("contain", "pod/victim", "-n", scene.space.name, "--reason", "talks to strangers")
+
+    off = ringfence.json(*order, code=3)
+
+    incident = off["incident"]["id"]
+    there = steps_on(off, "cut-on-node")["victim"]
+    assert (there["kind"], there["next_step"]) == ("refused", f"ringfence node {incident} on --reason WHY")
+    assert f"ringfence node {incident} on --reason …" in off["next"]
+    assert off["evidence"]["seal"]["complete"]
+    assert scene.speaks("tcp")
+    ringfence.ok("node", incident, "on", "--reason", "nobody may touch the pod")
+
+    cut = ringfence.json(*order)
+
+    assert (cut["incident"]["id"], cut["outcome"]["kind"]) == (incident, "applied")
+    assert not scene.speaks("tcp")
+    rows = ringfence.rows(incident)
+    assert {rows[row]["state"] for row in NETWORK_ROWS} == {"dead"}
+    assert ringfence.json(*order)["outcome"]["kind"] == "already"
+    assert scene.left() == []
+    step = next(one["step"] for one in cut["steps"] if one["action"] == "node.cut")
+    ringfence.ok("undo", incident, f"{step}/2")
+    until(lambda: scene.speaks("tcp"), "the victim to speak again")
 
 
 @pytest.mark.slow

@@ -16,7 +16,10 @@ from ringfence.playbooks.cel import MAX_BRACKETS, MAX_ITEMS, MAX_LENGTH, MAX_TEX
 VALUES: dict[str, Any] = {
     "incident": {"id": "INC-1", "type": "drill", "severity": "high", "state": "containing", "title": "A drill"},
     "target": {"kind": "Pod", "namespace": "bank", "name": "cards-1"},
-    "steps": {"cut": {"outcome": "applied"}, "seal-it": {"outcome": "failed"}},
+    "steps": {
+        "cut": {"outcome": "applied", "on_target": "refused"},
+        "seal-it": {"outcome": "failed", "on_target": "failed"},
+    },
 }
 
 
@@ -31,6 +34,8 @@ VALUES: dict[str, Any] = {
         ("target.name.contains('ards') || false", True),
         ("steps.cut.outcome == 'applied'", True),
         ("steps['seal-it'].outcome in ['applied', 'already']", False),
+        ("steps.cut.on_target == 'applied'", False),
+        ("steps.exists(s, steps[s].on_target == 'refused')", True),
         ("has(steps.cut) && !has(steps.nothing)", True),
         ("'cut' in steps", True),
         ("steps.exists(s, steps[s].outcome == 'failed')", True),

@@ -13,8 +13,8 @@ from tests.playbooks.pages import GOOD
 
 ACTIONS = {
     "compromised-workload": [
-        *("argocd.suspend_sync", "network.quarantine", "evidence.seal", "network.canary", "access.retest"),
-        *("human.approve", "pod.delete", "fence.lift", "access.retest"),
+        *("argocd.suspend_sync", "network.quarantine", "node.cut", "evidence.seal", "network.canary"),
+        *("access.retest", "human.approve", "pod.delete", "fence.lift", "access.retest"),
     ],
     "stop-workload": [
         *("argocd.suspend_sync", "keda.pause", "network.quarantine", "evidence.seal", "access.retest"),
@@ -70,10 +70,18 @@ def test_only_who_would_undo_the_cut_is_dealt_with_before_it() -> None:
 
 def test_the_cut_comes_first_and_one_that_is_not_done_does_not_cost_the_evidence() -> None:
     for name in ("compromised-workload", "stop-workload"):
-        steps = [step for step in load(*find(name)).steps if step.action not in ("argocd.suspend_sync", "keda.pause")]
+        beside = ("argocd.suspend_sync", "keda.pause", "node.cut")
+        steps = [step for step in load(*find(name)).steps if step.action not in beside]
         first, second = steps[:2]
         assert (first.action, second.action) == ("network.quarantine", "evidence.seal")
         assert {first.reaction(kind).value for kind in ("refused", "failed", "unknown")} == {"continue"}
+
+
+def test_what_stands_in_for_a_cut_costs_nothing_where_it_cannot() -> None:
+    steps = load(*find("compromised-workload")).steps
+    (there,) = (step for step in steps if step.action == "node.cut")
+    assert steps[steps.index(there) - 1].action == "network.quarantine"
+    assert {there.reaction(kind).value for kind in ("refused", "failed", "unknown", "skipped")} == {"continue"}
 
 
 @pytest.mark.parametrize("name", builtin_names())

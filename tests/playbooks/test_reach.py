@@ -83,7 +83,7 @@ import cel
 values = {
     "incident": {"id": "INC-1", "type": "drill", "severity": "high", "state": "containing", "title": "$(id)"},
     "target": {"kind": "Pod", "namespace": "bank", "name": "`id`"},
-    "steps": {"cut": {"outcome": "applied"}},
+    "steps": {"cut": {"outcome": "applied", "on_target": "applied"}},
 }
 def one(text):
     try:

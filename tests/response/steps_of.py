@@ -13,8 +13,9 @@ from ringfence.response.conduct import Conductor
 from ringfence.response.context import Context
 from ringfence.response.live import Live
 from ringfence.response.orders import Found
+from ringfence.response.results import Result
 from ringfence.response.seek import seek
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.verbs import Wish
 from ringfence.store import incidents, journal, timeline
 from tests.response.inline_engine import InlineEngine
 from tests.simulator import Simulator
@@ -31,7 +32,11 @@ _made: list[Conductor] = []
 
 
 def conductor(context: Context, **live: Any) -> Conductor:
-    """One that is let go of when the test is over: its threads ask the store four times a second."""
+    """That of a new command; the one before has ended by now, as its process would have: two would carry on one run.
+
+    The last is let go of when the test is over: its threads ask the store four times a second.
+    """
+    let_go()
     _made.append(Conductor(context, InlineEngine(), Live(**live)))
     return _made[-1]
 

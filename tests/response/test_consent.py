@@ -16,7 +16,8 @@ from ringfence.model.run import Ceiling, Decision, Run, RunState
 from ringfence.response import consent, verbs
 from ringfence.response import context as context_module
 from ringfence.response.context import Context
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.results import Result
+from ringfence.response.verbs import Wish
 from ringfence.store import approvals, incidents, runs
 from tests.response.steps_of import conductor, found, is_fenced
 from tests.simulator import Simulator

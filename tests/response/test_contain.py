@@ -26,7 +26,7 @@ from ringfence.platform.kubernetes.surroundings import read_pod, read_surroundin
 from ringfence.response import steps
 from ringfence.response.context import Context
 from ringfence.response.preview import preview
-from ringfence.response.verbs import Result
+from ringfence.response.results import Result
 from ringfence.seal.signing import load_or_create
 from ringfence.seal.verify import verify_bundle
 from ringfence.store import incidents, journal, runs
@@ -180,7 +180,7 @@ def test_a_store_that_fails_while_sealing_stops_the_run_which_can_be_resumed(con
     with context.store.read() as session:
         left = runs.unfinished(session)
         assert [(run.id, [step.step for step in runs.steps(session, run.id)]) for run in left] == [
-            ("INC-1/run/1", ["freeze", "cut"])
+            ("INC-1/run/1", ["freeze", "cut", "cut-on-node"])
         ]
 
 

@@ -18,7 +18,7 @@ from ringfence.model.timeline import CanaryTried, GlassBroken, Refusal
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.response import steps
 from ringfence.response.context import Context
-from ringfence.response.verbs import Result
+from ringfence.response.results import Result
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.verify import verify_bundle
 from ringfence.store import evidence, incidents, journal, tables

@@ -22,8 +22,9 @@ from ringfence.platform.kubernetes.resources import (
 )
 from ringfence.response import statement, verbs
 from ringfence.response.context import Context
+from ringfence.response.results import Result
 from ringfence.response.undo import undo_step
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.verbs import Wish
 from ringfence.store import evidence, incidents
 from tests.response.steps_of import conductor, contained, eradicated, events, released
 from tests.simulator import Fault, Simulator

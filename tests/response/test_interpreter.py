@@ -17,7 +17,8 @@ from ringfence.response import consent, orders, verbs
 from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.performer import Performer
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.results import Result
+from ringfence.response.verbs import Wish
 from ringfence.store import incidents, runs
 from tests.response.steps_of import conductor, contained, events, found, is_fenced, types
 from tests.simulator import Fault, Simulator
@@ -112,6 +113,41 @@ def test_a_condition_decides_and_what_it_leaves_out_is_skipped(
     if kind == "skipped":
         assert isinstance(result.steps[0].outcome, Skipped)
         assert result.done("network.quarantine") is False, "skipped is never done"
+
+
+def test_a_condition_on_the_target_runs_a_step_on_those_alone_that_it_holds_for(
+    context: Context, api: Simulator, tmp_path: Path
+) -> None:
+    api.faults.append(Fault("PATCH", "/pods/cards-2", 422, "not this one"))
+    cut = CUT.replace("}", ", on: {refused: continue, failed: continue}}")
+    seal = SEAL.replace("}", ", when: \"steps.cut.on_target in ['refused', 'failed']\"}")
+    last = SEAL.replace("id: seal,", "id: then,").replace("}", ", when: \"steps.seal.on_target == 'skipped'\"}")
+    result = play(context, tmp_path, cut, seal, last, pods=("cards-1", "cards-2"), accept_outage=True)
+    uids = {target.name: target.uid for target in result.run.targets}
+    by_target = {(step.step, step.target_uid): step.outcome.kind for step in result.steps}
+    assert [by_target["seal", uids[name]] for name in ("cards-1", "cards-2")] == ["skipped", "applied"]
+    assert [by_target["then", uids[name]] for name in ("cards-1", "cards-2")] == ["applied", "skipped"]
+
+
+def test_a_target_that_a_condition_leaves_out_is_stopped_where_that_stops(
+    context: Context, api: Simulator, tmp_path: Path
+) -> None:
+    api.faults.append(Fault("PATCH", "/pods/cards-2", 422, "not this one"))
+    cut = CUT.replace("}", ", on: {refused: continue, failed: continue}}")
+    seal = SEAL.replace("}", ", when: \"steps.cut.on_target == 'applied'\", on: {skipped: stop}}")
+    last = SEAL.replace("id: seal,", "id: then,")
+    result = play(context, tmp_path, cut, seal, last, pods=("cards-1", "cards-2"), accept_outage=True)
+    uids = {target.name: target.uid for target in result.run.targets}
+    assert [step.target_uid for step in result.steps if step.step == "then"] == [uids["cards-1"]]
+    assert result.run.why == "seal was skipped"
+
+
+def test_what_is_about_the_incident_has_one_outcome_for_every_target(
+    context: Context, api: Simulator, tmp_path: Path
+) -> None:
+    seal = SEAL.replace("}", ", when: \"steps.look.on_target == 'applied'\"}")
+    look = LOOK.replace("id: look,", "id: again,").replace("}", ", when: \"steps.seal.on_target == 'applied'\"}")
+    assert set(outcomes(play(context, tmp_path, CUT, LOOK, seal, look)).values()) == {"applied"}
 
 
 def test_a_playbook_that_the_linter_refuses_does_not_run(context: Context, api: Simulator, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from ringfence.platform.kubernetes.resources import DEPLOYMENT, POD, REPLICA_SET
 from ringfence.response import verbs
 from ringfence.response.context import Context
 from ringfence.response.latecomers import Again
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.results import Result
+from ringfence.response.verbs import Wish
 from tests.response.steps_of import changes, conductor, found, is_fenced
 from tests.simulator import Fault, Simulator, _key
 

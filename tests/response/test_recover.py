@@ -24,9 +24,12 @@ from ringfence.platform.kubernetes.resources import (
     SCALED_OBJECT,
 )
 from ringfence.response import closing, consent, statement, verbs
+from ringfence.response.conduct import Conductor
 from ringfence.response.context import Context
-from ringfence.response.verbs import Result, Wish
+from ringfence.response.results import Result
+from ringfence.response.verbs import Wish
 from ringfence.store import access, evidence, incidents, runs
+from tests.response.inline_engine import InlineEngine
 from tests.response.steps_of import conductor, contained, eradicated, events, found, is_fenced
 from tests.simulator import Fault, Simulator, _key
 from tests.small_bank import add_pod, pod_body
@@ -459,7 +462,8 @@ def test_a_template_from_git_starts_after_argo_cd_brought_it(context: Context, a
 
 
 def during_the_window(context: Context, happens: Callable[[], None], **wish: Any) -> Result:
-    """``happens`` once the window is open."""
+    """``happens`` once the window is open. The engine of these tests runs one thing at a time: what the window orders
+    is carried out by a second conductor."""
 
     def wait() -> None:
         deadline = time.monotonic() + 30
@@ -467,12 +471,15 @@ def during_the_window(context: Context, happens: Callable[[], None], **wish: Any
             time.sleep(0.05)
         happens()
 
+    second = Conductor(context, InlineEngine())
+    second.launch()
     thread = threading.Thread(target=wait)
     thread.start()
     try:
         return recovered(context, watch_seconds=30, **wish)
     finally:
         thread.join()
+        second.close()
 
 
 def test_a_suspect_image_that_comes_back_is_cut_off(context: Context, api: Simulator) -> None:

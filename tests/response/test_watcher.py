@@ -248,3 +248,28 @@ def test_a_note_on_the_pod_is_nobodys_business(context: Context, api: Simulator,
     watch_until_seen(start, context)
     altered(api, POD, "cards-1", lambda pod: pod["metadata"].setdefault("annotations", {}).update(note="seen"))
     assert quiet(context) == []
+
+
+def test_what_a_watcher_told_of_and_then_died_is_put_back_by_the_next(
+    context: Context, api: Simulator, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contained(context)
+    (name,) = deny_policies(api)
+    with monkeypatch.context() as patch:
+        patch.setattr("ringfence.response.watching.watcher.put_back", _die)
+        first = start()
+        time.sleep(0.4)
+        gone(api, NETWORK_POLICY, name)
+        assert len(settle(context, 1)) == 1
+        first.close()
+    assert deny_policies(api) == []
+    start()
+    end = time.monotonic() + 10
+    while not deny_policies(api) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert deny_policies(api) == [name]
+    assert len(told(context)) == 1
+
+
+def _die(*_arguments: object, **_named: object) -> None:
+    raise RuntimeError("the process is gone")

@@ -106,7 +106,7 @@ class NodeAction(Action[Surroundings], ABC):
                 reason="no node helper is configured",
                 next_step="node_helper.enabled and node_helper.image in the configuration",
             )
-        refusal = _unfit(around.pod, chosen)
+        refusal = unfit(around.pod, chosen)
         if refusal is not None:
             return refusal
         change = self._create(target, around.pod, chosen, self.options)
@@ -120,12 +120,11 @@ class NodeAction(Action[Surroundings], ABC):
                 next_step="ringfence rbac --node-helper; its namespace must admit privileged pods",
             )
         idle = Impact(pods=0, replacement="nobody: the pod goes on", replacement_expected=False)
-        hits = chosen in (NodeOrder.CUT, NodeOrder.FREEZE)
         return Plan(
-            action=self.name,
+            action=f"node.{chosen}",
             target=target,
             changes=(change,),
-            impact=serving.fence_impact(around, self.settings.serving_floor) if hits else idle,
+            impact=serving.fence_impact(around, self.settings.serving_floor) if chosen.takes else idle,
             caveats=(*self._caveats(around, chosen), f"for up to {self.options.seconds} s a privileged pod runs there"),
             rationale="from the node: no network plugin, policy or admission is needed for it",
         )
@@ -165,6 +164,7 @@ class NodeAction(Action[Surroundings], ABC):
             on_node=answer.on_node if answer is not None else 0,
             frozen=answer.frozen if answer is not None else None,
             processes=answer.processes if answer is not None else 0,
+            already=answer is not None and answer.done and answer.already,
             left_behind=left,
         )
 
@@ -315,9 +315,11 @@ class NodeFreeze(NodeAction):
 
 
 NODE_ACTIONS: dict[str, type[NodeAction]] = {NodeCut.name: NodeCut, NodeFreeze.name: NodeFreeze}
+"""They are in no table with the others: their rights are not among those that are rendered and asked for every day."""
 
 
-def _unfit(pod: Json, order: NodeOrder) -> Refused | None:
+def unfit(pod: Json, order: NodeOrder) -> Refused | None:
+    """Why nothing can be done on the pod's node (pure); None when it can be tried."""
     if order is not NodeOrder.FREEZE and order is not NodeOrder.COLLECT and policies.is_host_network(pod):
         return Refused(
             reason="the pod uses its node's network: to cut it would cut the node",

@@ -1,4 +1,8 @@
-"""The actions that this version has: one line each. A contract test walks this table."""
+"""The actions that this version has: one line each. A contract test walks these tables.
+
+``ACTIONS`` are those whose rights are rendered and rehearsed by day. Those of the node helper stand apart: their rights
+exist only while it is on, so nobody asks for them before, and ``doctor`` cannot try them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from ringfence.actions.identity import CutIdentity
 from ringfence.actions.keda import PauseScaling
 from ringfence.actions.network import Quarantine
 from ringfence.actions.node import Cordon
+from ringfence.actions.node_helper import NODE_ACTIONS, NodeCut, NodeFreeze
 from ringfence.actions.pod import Delete
 from ringfence.actions.recreate import RecreateAccount
 from ringfence.actions.restart import RestartClean
@@ -32,3 +37,11 @@ ACTIONS: dict[str, type[Action[Any]]] = {
     "workload.restore": Restore,
     "workload.scale_to_zero": ScaleToZero,
 }
+
+BEHIND: dict[str, type[Action[Any]]] = {
+    **ACTIONS,
+    **NODE_ACTIONS,
+    "node.uncut": NodeCut,
+    "node.thaw": NodeFreeze,
+}
+"""The action behind each kind of step that has one."""

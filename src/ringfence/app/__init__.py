@@ -14,6 +14,7 @@ from ringfence.app.paging import rota as rota
 from ringfence.config import Config
 from ringfence.errors import ConfigError, TargetError, VaultError
 from ringfence.model.incident import Incident
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.permission import Permission
 from ringfence.model.principal import Principal
 from ringfence.response.context import Context, Policy
@@ -313,6 +314,11 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
         )
     listed = tuple(ACTIONS) if chosen is None else tuple(dict.fromkeys(chosen))
     return tuple(name for name in listed if name != _LISTS_SECRETS or config.identity.legacy_tokens)
+
+
+def enabled_steps(config: Config) -> tuple[str, ...]:
+    """The same, and the orders of the node helper where that is configured: it has a switch and rights of its own."""
+    return (*enabled_actions(config), *(NODE_STEPS if _node_helper(config) is not None else ()))
 
 
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringfence.actions.base import Action
-from ringfence.actions.registry import ACTIONS
+from ringfence.actions.registry import ACTIONS, BEHIND
 from ringfence.errors import TargetError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import CATALOGUE
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.permission import Permission
 
 
@@ -29,7 +30,7 @@ class Param:
 @dataclass(frozen=True)
 class Entry:
     """One kind of step. Those that change nothing in the cluster have no ``kinds`` and no permissions of their own,
-    and are always enabled."""
+    and are always enabled. ``switch`` is the key of the configuration that enables it."""
 
     name: str
     title: str
@@ -42,6 +43,12 @@ class Entry:
     params: tuple[Param, ...]
     params_text: str
     permissions: tuple[Permission, ...]
+    switch: str = "actions.enabled"
+
+    @property
+    def where(self) -> str:
+        """Where the permissions that are not for the whole cluster hold."""
+        return "the helper's namespace" if self.name in NODE_STEPS else "namespace"
 
     @property
     def reversible(self) -> str:
@@ -95,7 +102,7 @@ def entry_of(name: str, enabled: Iterable[str]) -> Entry:
 
 
 def _entry(name: str, enabled: frozenset[str]) -> Entry:
-    step, action = CATALOGUE.get(name), ACTIONS.get(name)
+    step, action = CATALOGUE.get(name), BEHIND.get(name)
     params, params_text = _params(step.params) if step else ((), "")
     destructive = action.destructive if action else bool(step and step.destructive)
     return Entry(
@@ -110,6 +117,7 @@ def _entry(name: str, enabled: frozenset[str]) -> Entry:
         params=params,
         params_text=params_text,
         permissions=tuple(action.permissions) if action else (),
+        switch="node_helper.enabled" if name in NODE_STEPS else "actions.enabled",
     )
 
 

@@ -16,7 +16,7 @@ from ringfence.errors import ExitCode
 if TYPE_CHECKING:
     from ringfence.model.incident import Incident
     from ringfence.response.context import Context
-    from ringfence.response.node_helper import Done
+    from ringfence.response.node_order import Done
 
 
 class NodeVerb(StrEnum):
@@ -69,6 +69,7 @@ def node(
     from ringfence.cli import checkpoint_view
     from ringfence.model.node_helper import NodeOrder
     from ringfence.response import node_collect, node_helper, statement
+    from ringfence.response.node_order import Wish
 
     if verb in (NodeVerb.ON, NodeVerb.OFF) and not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
@@ -84,7 +85,7 @@ def node(
         if verb is NodeVerb.CHECKPOINT:
             checkpoint_view.run(connection, here, pod, out)
             return
-        wish = node_helper.Wish(accept_outage=accept_outage, despite_liveness=despite_liveness)
+        wish = Wish(accept_outage=accept_outage, despite_liveness=despite_liveness)
         if verb is NodeVerb.COLLECT:
             done = node_collect.collect_all(connection, here, only=pod, say=note)
         else:

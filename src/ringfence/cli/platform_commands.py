@@ -38,7 +38,7 @@ def list_actions(out: Output = Format.TEXT, config: ConfigFile = None) -> None:
     from ringfence import app as wiring
     from ringfence.cli.catalogue import entries
 
-    found = entries(wiring.enabled_actions(configuration(config)))
+    found = entries(wiring.enabled_steps(configuration(config)))
     if out in (Format.JSON, Format.YAML):
         say_data([entry.to_json() for entry in found], out)
         return
@@ -68,11 +68,11 @@ def show(
     from ringfence import app as wiring
     from ringfence.cli.catalogue import entry_of
 
-    entry = entry_of(name, wiring.enabled_actions(configuration(config)))
+    entry = entry_of(name, wiring.enabled_steps(configuration(config)))
     if out in (Format.JSON, Format.YAML):
         say_data(entry.to_json(), out)
         return
-    say(f"{entry.name}: {entry.title}" + ("" if entry.enabled else "   NOT ENABLED (actions.enabled)"))
+    say(f"{entry.name}: {entry.title}" + ("" if entry.enabled else f"   NOT ENABLED ({entry.switch})"))
     say(f"  on {', '.join(entry.kinds) or entry.scope}; {entry.kind_words}")
     say(*(["", *entry.text.splitlines()] if entry.text else []))
     if entry.params:
@@ -87,7 +87,7 @@ def show(
                 (
                     one.resource,
                     ", ".join(sorted(one.verbs)),
-                    "cluster" if one.everywhere else "namespace",
+                    "cluster" if one.everywhere else entry.where,
                     one.because,
                 )
                 for one in entry.permissions

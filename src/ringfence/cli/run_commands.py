@@ -156,20 +156,20 @@ def cut_identity(
 ) -> None:
     """Refuse what the pods' Kubernetes tokens write; take their account's rights, when nobody else uses it."""
     from ringfence import app as wiring
-    from ringfence.response import verbs
+    from ringfence.response import results, verbs
 
     if sum((bindings, recreate, legacy_tokens)) > 1:
         raise typer.BadParameter("one after the other", param_hint="--bindings, --recreate, --legacy-tokens")
     if break_glass is not None and not ((recreate or legacy_tokens) and break_glass.strip()):
         raise typer.BadParameter("give a reason, with --recreate or --legacy-tokens", param_hint="--break-glass")
     settings = configuration(config, kubeconfig, context)
-    act, main = verbs.cut_identity, verbs.CUT_IDENTITY
+    act, main = verbs.cut_identity, results.CUT_IDENTITY
     if recreate:
-        act, main = verbs.recreate_account, verbs.RECREATE
+        act, main = verbs.recreate_account, results.RECREATE
     elif legacy_tokens:
-        act, main = verbs.delete_tokens, verbs.DELETE_TOKENS
+        act, main = verbs.delete_tokens, results.DELETE_TOKENS
     if dry_run:
-        _plan_identity(settings, incident, verbs.MAIN[main], bindings=bindings, out=out)
+        _plan_identity(settings, incident, results.MAIN[main], bindings=bindings, out=out)
     with conducting_here(settings) as (connection, conductor):
         here = wiring.incident_here(connection, incident)
         wish = _wish("", bindings=bindings, break_glass=(break_glass or "").strip())

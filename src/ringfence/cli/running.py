@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ringfence.config import Config
     from ringfence.response.conduct import Conductor
     from ringfence.response.context import Context
-    from ringfence.response.verbs import Result
+    from ringfence.response.results import Result
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, State, ocsf_status
 from ringfence.model.next_steps import shutting
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Failed, Outcome, Refused
+from ringfence.model.outcome import Failed, Outcome, Refused, next_step_of
 from ringfence.model.page import Page
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Lease, Run, RunState, StepRun
@@ -51,6 +51,8 @@ class View:
     run: Run | None = None
     """The run that the command was about, None when it was about none."""
     steps: tuple[StepRun, ...] = ()
+    helper_on: bool = False
+    """Whether the node helper is on for the incident."""
     waiting: tuple[Approval, ...] = ()
     lease: Lease | None = None
     uncopied: tuple[str, ...] = ()
@@ -85,14 +87,12 @@ class View:
             return (f"ringfence status {name}", f"ringfence resume {name}", f"ringfence cancel {name}")
         if isinstance(self.outcome, Refused) and self.outcome_of == "eradicate":
             return (f"ringfence status {name}", f"ringfence evidence collect {name}", f"ringfence eradicate {name}")
-        if isinstance(self.outcome, Refused) and self.outcome_of == "contain":
-            if "ringfence node INC cut" in self.outcome.next_step:
-                return (
-                    f"ringfence status {name}",
-                    f"ringfence node {name} on --reason …",
-                    f"ringfence node {name} cut",
-                )
-            return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
+        if isinstance(self.outcome, Refused | Failed) and self.outcome_of == "contain":
+            on, cut = f"ringfence node {name} on --reason …", f"ringfence node {name} cut"
+            if self._node_could:
+                return (f"ringfence status {name}", *(() if self.helper_on else (on,)), cut)
+            if isinstance(self.outcome, Refused):
+                return (f"ringfence status {name}", f"ringfence evidence list {name}", f"ringfence release {name}")
         if self.outcome_of == "recover" and isinstance(self.outcome, Refused | Failed):
             return (f"ringfence status {name} -o wide", f"ringfence recover {name}", f"ringfence timeline {name}")
         if self.incident.state is State.POST_INCIDENT:
@@ -105,10 +105,18 @@ class View:
         return (f"ringfence status {name}", *self._still_in, f"ringfence eradicate {name}", f"ringfence release {name}")
 
     @property
+    def _node_could(self) -> bool:
+        """Whether a cut that was not done can be made on the node: by what refused it, or as only the helper is off."""
+        if self.outcome is not None and "ringfence node INC cut" in next_step_of(self.outcome):
+            return True
+        there = [step.outcome for step in self.steps if step.action == "node.cut"]
+        return any(isinstance(one, Refused) and one.next_step.startswith("ringfence node ") for one in there)
+
+    @property
     def _still_in(self) -> tuple[str, ...]:
         """What would shut the ways that live on behind the fence; nothing before there is one."""
         done = any(run.playbook == "cut-identity" for run in self.runs)
-        return shutting(self.incident.id, self.rows, identity_cut=done)
+        return shutting(self.incident.id, self.rows, identity_cut=done, helper_on=self.helper_on)
 
     def to_json(self) -> Json:
         newest = self.seals[-1] if self.seals else None

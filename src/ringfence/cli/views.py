@@ -16,13 +16,14 @@ from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, 
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
 from ringfence.model.timeline import Event
+from ringfence.response import node_events
 from ringfence.response.context import Context, Policy
 from ringfence.response.statement import Statement, retest
 from ringfence.store import access, approvals, commands, evidence, incidents, pages, runs, targets, timeline
 from ringfence.store.database import Session, Store
 
 if TYPE_CHECKING:
-    from ringfence.response.verbs import Result
+    from ringfence.response.results import Result
 
 _BY_CODE = {error.code: error.exit_code for error in (Denied, NotSent, Unanswered)}
 """A step that failed for one of these reasons ends the command as the error itself would."""
@@ -119,6 +120,7 @@ def _view(
         lease = commands.lease_of(session, incident.id)
         lacking = _lacking(session, incident.id, seals, wanted)
         unpaged = pages.undelivered(session, incident.id)
+        helper_on = node_events.is_on(entry.event for entry in timeline.read(session, incident.id))
     siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,
@@ -139,6 +141,7 @@ def _view(
         runs=all_runs,
         run=run,
         steps=steps,
+        helper_on=helper_on,
         waiting=waiting,
         lease=lease,
         unpaged=unpaged,

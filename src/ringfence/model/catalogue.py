@@ -50,6 +50,12 @@ class SuspendSyncParams(Params):
     shape: Literal["auto", "detach", "fence"] = "auto"
 
 
+class FreezeParams(Params):
+    """``despite_liveness``: also a pod whose liveness probe will have it killed then, memory and all."""
+
+    despite_liveness: bool = False
+
+
 class ApproveParams(Params):
     """``reason`` is the question that the approver reads. Nobody in ``expires_minutes`` is a no."""
 
@@ -126,6 +132,10 @@ CATALOGUE: dict[str, StepType] = {
         StepType("workload.scale_to_zero", "stop every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("workload.restart_clean", "replace every pod of a workload", Scope.EACH_WORKLOAD, destructive=True),
         StepType("node.cordon", "let no new pod onto a node", Scope.EACH_NODE),
+        StepType("node.cut", "cut a pod off on its node, open connections too", Scope.EACH_POD),
+        StepType("node.uncut", "take a pod's cut on its node back", Scope.EACH_POD),
+        StepType("node.freeze", "stop a pod's processes on its node", Scope.EACH_POD, params=FreezeParams),
+        StepType("node.thaw", "let a pod's processes go on", Scope.EACH_POD),
         StepType("identity.cut", "refuse what a pod's Kubernetes tokens write", Scope.EACH_POD),
         StepType("identity.unbind", "take the rights of a pod's service account", Scope.EACH_POD),
         StepType(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ringfence.model.access import NETWORK_PATHS, AccessPath, PathState
+from ringfence.model.proof import Level
 
 
 def shutting(
@@ -12,14 +13,18 @@ def shutting(
 ) -> tuple[str, ...]:
     """What helps most first: an open connection is somebody at a keyboard, a token has to be used first.
 
-    Nothing while new traffic is alive: then the fence comes first. ``identity_cut``: that was done for the incident.
-    ``helper_on``: its node helper is switched on.
+    While new traffic is alive the fence comes first, and nothing else; unless traffic was seen to pass the fence: where
+    nothing enforces it, only the node cuts. ``identity_cut``: that was done for the incident. ``helper_on``: its node
+    helper is switched on.
     """
-    states = {row.path: row.state for row in rows}
-    if any(states.get(path) is PathState.ALIVE for path in NETWORK_PATHS):
+    known = tuple(rows)
+    states = {row.path: row.state for row in known}
+    passing = [row.level for row in known if row.path in NETWORK_PATHS and row.state is PathState.ALIVE]
+    unenforced = Level.OBSERVED in passing
+    if passing and not unenforced:
         return ()
     found = []
-    if states.get("network.established") in (PathState.ALIVE, PathState.UNSEEN):
+    if unenforced or states.get("network.established") in (PathState.ALIVE, PathState.UNSEEN):
         found.append(f"ringfence node {incident} cut" if helper_on else f"ringfence node {incident} on --reason …")
     if states.get("identity.kubernetes") is PathState.ALIVE and not identity_cut:
         found.append(f"ringfence cut-identity {incident}")

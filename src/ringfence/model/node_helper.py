@@ -18,6 +18,17 @@ class NodeOrder(StrEnum):
     STATUS = "status"
     COLLECT = "collect"
 
+    @property
+    def takes(self) -> bool:
+        """Whether the pod serves nobody after it."""
+        return self in (NodeOrder.CUT, NodeOrder.FREEZE)
+
+
+NODE_STEPS: dict[str, NodeOrder] = {
+    f"node.{order}": order for order in (NodeOrder.CUT, NodeOrder.UNCUT, NodeOrder.FREEZE, NodeOrder.THAW)
+}
+"""The kinds of step of a playbook that are an order."""
+
 
 class Frames(Noun):
     """Whether frames of the helper's own came through: ``out`` of the victim's interfaces, ``into`` them."""
@@ -55,7 +66,8 @@ class NodeReport(Noun):
 
     ``addresses`` are the pod's as of then: with another one it has another sandbox, and the cut is void. ``on_node``
     counts processes of the pod that were in the node's own network. ``frozen`` is None when it was not looked at.
-    ``done`` False: ``why`` says why. ``left_behind`` names what of the helper was not seen to be gone.
+    ``done`` False: ``why`` says why. ``already``: the node was found as the order wants it, and nothing was changed.
+    ``left_behind`` names what of the helper was not seen to be gone.
     """
 
     target: ObjectRef
@@ -72,6 +84,7 @@ class NodeReport(Noun):
     on_node: int = 0
     frozen: bool | None = None
     processes: int = 0
+    already: bool = False
     left_behind: tuple[str, ...] = ()
 
     @property

@@ -199,6 +199,8 @@ class NodeHelperReported(_Event):
 
     type: Literal["node_helper.reported"] = "node_helper.reported"
     report: NodeReport
+    step: str = ""
+    """The step that it was; empty in events of before there was this member."""
 
 
 class ReportWritten(_Event):

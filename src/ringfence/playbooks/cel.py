@@ -33,6 +33,8 @@ VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """What a condition may ask for. ``steps`` is by id of an earlier step: ``steps.cut.outcome``."""
+OF_STEP = ("outcome", "on_target")
+"""``on_target`` is the outcome on the very target that the step which asks is about."""
 FUNCTIONS = ("has", "size")
 METHODS = ("contains", "startsWith", "endsWith", "size")
 MACROS = ("all", "exists", "exists_one", "filter")
@@ -104,7 +106,7 @@ def rehearse(expression: Expression, steps: Iterable[str]) -> None:
     Raises CelError.
     """
     values = {name: dict.fromkeys(fields, "x") for name, fields in VARIABLES.items() if fields}
-    outcomes = {name: {"outcome": "applied"} for name in {*steps, *expression.steps}}
+    outcomes = {name: dict.fromkeys(OF_STEP, "applied") for name in {*steps, *expression.steps}}
     evaluate(expression, {**values, "steps": outcomes})
 
 
@@ -197,10 +199,10 @@ class _Checker:
         if token.text not in VARIABLES:
             raise self._refused(token, f"use one of {', '.join(VARIABLES)}")
         path = [token.text, *self._fields(place + 1)]
-        known = VARIABLES[token.text] if len(path) == 2 else ("outcome",)
+        known = VARIABLES[token.text]
         if known and len(path) == 2 and path[1] not in known:
             raise self._error(f"{token.text} has no {legible(path[1])}", f"use one of {', '.join(known)}")
-        if len(path) == 3 and (token.text != "steps" or path[2] != "outcome"):
+        if len(path) == 3 and (token.text != "steps" or path[2] not in OF_STEP):
             raise self._error(f"{'.'.join(path)} is nothing", "ask for steps.ID.outcome, incident.NAME or target.NAME")
         if len(path) == 1 and not self._as_range(place, token):
             raise self._error(f"{token.text} is used as a whole", f"ask for one value of it: {token.text}.NAME")
@@ -301,7 +303,7 @@ def _check_values(variables: Mapping[str, Any], where: str) -> None:
         if not isinstance(value, dict) or len(value) > MAX_ITEMS:
             raise CelError(where, f"{name} is no mapping of at most {MAX_ITEMS} values", next_step="give less")
         for key, member in value.items():
-            if name == "steps" and isinstance(member, dict) and tuple(member) in ((), ("outcome",)):
+            if name == "steps" and isinstance(member, dict) and set(OF_STEP).issuperset(member):
                 _check_texts(f"{name}.{key}", (key, *member.values()), where)
             else:
                 _check_texts(f"{name}.{key}", (key, member), where)

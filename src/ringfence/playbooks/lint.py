@@ -195,7 +195,7 @@ def _answers(expression: cel.Expression, playbook: Playbook, earlier: tuple[Step
         ("incident", "severity"): tuple(Severity),
         ("incident", "state"): tuple(State),
         ("target", "kind"): tuple(playbook.targets),
-        **{("steps", step.id, "outcome"): _OUTCOMES for step in earlier},
+        **{("steps", step.id, member): _OUTCOMES for step in earlier for member in cel.OF_STEP},
     }
     asked = sorted(expression.paths)
     if any(path not in domains for path in asked) or math.prod(len(domains[path]) for path in asked) > _MOST_CASES:
@@ -210,7 +210,7 @@ def _variables(asked: list[tuple[str, ...]], case: tuple[str, ...]) -> dict[str,
     values: dict[str, Any] = {name: {} for name in cel.VARIABLES}
     for path, value in zip(asked, case, strict=True):
         if path[0] == "steps":
-            values["steps"][path[1]] = {"outcome": str(value)}
+            values["steps"].setdefault(path[1], {})[path[2]] = str(value)
         else:
             values[path[0]][path[1]] = str(value)
     return values

@@ -16,7 +16,7 @@ def schema() -> Json:
         "actions": {name: _action(kind) for name, kind in CATALOGUE.items()},
         "when": {
             "variables": {
-                name: [f"{name}.{field}" for field in fields] or [f"{name}.ID.outcome"]
+                name: [f"{name}.{field}" for field in fields] or [f"{name}.ID.{member}" for member in cel.OF_STEP]
                 for name, fields in cel.VARIABLES.items()
             },
             "operators": ["==", "!=", "<", "<=", ">", ">=", "&&", "||", "!", "in", "?:", "[]", "."],

@@ -11,7 +11,7 @@ from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Applied
 from ringfence.model.recovery_events import Reviewed
 from ringfence.platform.kubernetes.resources import resource_of
-from ringfence.response import node_helper, record
+from ringfence.response import node_events, record
 from ringfence.response.context import Context, now
 from ringfence.response.recovery.scope import standing
 from ringfence.store import incidents, journal, targets, timeline
@@ -31,7 +31,7 @@ def still_in_force(context: Context, incident: Incident) -> tuple[str, ...]:
     found += [f"{one.step}: {one.change.effect}, where its secrets lie" for one in archives]
     for ref in members:
         # The helper's own pod is gone; what it did is in force for as long as the suspect's pod is there.
-        words = [node_helper.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]
+        words = [node_events.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]
         if any(words) and _is_there(context, ref):
             found += [f"{ref}: {one}" for one in words if one]
     return tuple(dict.fromkeys(found))

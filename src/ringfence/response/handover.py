@@ -27,12 +27,12 @@ from ringfence.model.timeline import (
     NoteAdded,
     StepFinished,
 )
-from ringfence.response import node_record
+from ringfence.response import node_events
 from ringfence.response.context import Context
 from ringfence.store import access, approvals, commands, evidence, incidents, runs, timeline
 from ringfence.store.database import Session
 
-_CUT = "network.quarantine"
+_CUTS = ("network.quarantine", "node.cut")
 _ENDS = ("pod.delete", "pod.release", "workload.")
 
 
@@ -105,7 +105,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         incident.id,
         rows,
         identity_cut=any(run.playbook == "cut-identity" for run in every_run),
-        helper_on=node_record.is_on(events),
+        helper_on=node_events.is_on(events),
     )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]
     return Handover(
@@ -149,7 +149,7 @@ def _story(incident: Incident, events: Sequence[Event], seals: Sequence[Seal]) -
         f"({incident.type}, {incident.severity}), about {incident.target}"
     )
     finished = [event for event in events if isinstance(event, StepFinished)]
-    yield _last(finished, (_CUT,), "cut", "nothing was cut")
+    yield _last(finished, _CUTS, "cut", "nothing was cut")
     if seals:
         newest = seals[-1]
         whole = "complete" if newest.complete else f"NOT COMPLETE: {newest.why_incomplete}"

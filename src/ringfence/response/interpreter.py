@@ -29,9 +29,19 @@ class _Progress:
     """What the workflow knows while it runs; rebuilt from recorded steps when it is replayed."""
 
     outcomes: dict[str, str] = field(default_factory=dict)
+    on_target: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Step → target's uid → outcome there."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Targets (uid) that a step stopped, with the reason: later steps pass them over."""
     halted: str = ""
+
+    def there(self, step: str, uid: str) -> str:
+        """The step's outcome on that very target; "skipped" where it did not run on it. What is about the incident as a
+        whole has one outcome for all."""
+        found = self.on_target.get(step, {})
+        if uid == _NO_TARGET or _NO_TARGET in found:
+            return self.outcomes[step]
+        return found.get(uid, "skipped")
 
 
 class Interpreter:
@@ -80,21 +90,35 @@ class Interpreter:
         if not targets:
             progress.outcomes[step.id] = "skipped"
             return ()
-        wanted = self._wanted(step, script, progress)
-        if wanted is not True:
-            answer = scope.step(f"{step.id}:skip", lambda: self._performer.skip(run, step.id, targets, str(wanted)))
-            progress.outcomes[step.id] = "skipped" if not wanted else "failed"
-            if wanted and step.on.failed is Reaction.STOP:
-                progress.halted = f"{step.id}: {wanted}"
-            if not wanted and step.on.skipped is Reaction.STOP:
-                progress.halted = f"{step.id} was skipped"
-            return (answer,)
-        if len(targets) == 1:
-            answers = [self._perform(scope, run, step, targets[0], "")]
+        wanted = {uid: self._wanted(step, script, progress, uid) for uid in targets}
+        chosen = [uid for uid in targets if wanted[uid] is True]
+        if len(chosen) < len(targets):
+            left = [uid for uid in targets if wanted[uid] is not True]
+            why = next((one for one in wanted.values() if isinstance(one, str)), False)
+            answer = scope.step(f"{step.id}:skip", lambda: self._performer.skip(run, step.id, left, str(why)))
+            self._leave_out(step, left, why, progress, altogether=not chosen)
+            if not chosen:
+                return (answer,)
+        if len(chosen) == 1:
+            answers = [self._perform(scope, run, step, chosen[0], "")]
         else:
-            answers = self._group(scope, run, step, targets)
-        self._react(step, targets, answers, progress)
+            answers = self._group(scope, run, step, chosen)
+        self._react(step, chosen, answers, progress)
         return answers
+
+    @staticmethod
+    def _leave_out(step: Step, left: list[str], why: str | bool, progress: _Progress, *, altogether: bool) -> None:
+        """``why`` is False when the condition does not hold, else the words of its error."""
+        kind = "failed" if why else "skipped"
+        progress.on_target.setdefault(step.id, {}).update(dict.fromkeys(left, kind))
+        words = f"{step.id}: {why}" if why else f"{step.id} was skipped"
+        stops = (step.on.failed if why else step.on.skipped) is Reaction.STOP
+        if altogether:
+            progress.outcomes[step.id] = kind
+            if stops:
+                progress.halted = words
+        elif stops:
+            progress.stopped.update(dict.fromkeys(left, words))
 
     def _group(self, scope: Scope, run: str, step: Step, targets: list[str]) -> list[Json]:
         """Many targets: the first puts up what all share, the others follow beside each other."""
@@ -120,14 +144,17 @@ class Interpreter:
         return scope.step(step.id, lambda: self._performer.perform(run, step.id, uid, workflow=scope.id, held=held))
 
     @staticmethod
-    def _wanted(step: Step, script: Json, progress: _Progress) -> bool | str:
-        """Whether ``when`` lets the step run; the words of the error when it cannot be told."""
+    def _wanted(step: Step, script: Json, progress: _Progress, uid: str) -> bool | str:
+        """Whether ``when`` lets the step run on this target; the words of the error when it cannot be told."""
         if step.when is None:
             return True
         variables: dict[str, Any] = {
             "incident": script["incident"],
             "target": script["target"],
-            "steps": {name: {"outcome": outcome} for name, outcome in progress.outcomes.items()},
+            "steps": {
+                name: {"outcome": outcome, "on_target": progress.there(name, uid)}
+                for name, outcome in progress.outcomes.items()
+            },
         }
         try:
             return evaluate(step.when, variables)
@@ -143,6 +170,7 @@ class Interpreter:
             if "outcome" not in answer:
                 continue
             kind = str(answer["outcome"]["kind"])
+            progress.on_target.setdefault(step.id, {})[uid] = kind
             # A person's no ends the run, whatever the playbook says of it.
             stops = step.reaction(kind) is Reaction.STOP or (step.kind.waits and kind not in _DONE)
             if not stops:

@@ -19,7 +19,7 @@ from ringfence.model.outcome import Failed, Problem
 from ringfence.platform.kubernetes import node_helpers
 from ringfence.response import capture, node_helper
 from ringfence.response.context import Context
-from ringfence.response.node_helper import Done, Wish
+from ringfence.response.node_order import Done
 
 _VOLATILITY = {"processes": 1, "sockets": 1, "deleted": 2, "layers": 4, "volumes": 3, "logs": 5}
 """By the first word of an item's name; after RFC 3227, section 2.1."""
@@ -46,7 +46,7 @@ def _collect(context: Context, incident: Incident, target: ObjectRef) -> Done:
     def read(lines: Iterator[Json]) -> Json:
         return _read(acquirer, target, lines, items)
 
-    done = node_helper.carry_out(context, incident, target, NodeOrder.COLLECT, Wish(), read=read)
+    done = node_helper.order_one(context, incident, target, NodeOrder.COLLECT, read=read)
     if done.report is None:
         return done
     if not done.report.done:

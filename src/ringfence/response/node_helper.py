@@ -7,49 +7,27 @@ deleted before anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
 
-from ringfence.actions.base import Settings
-from ringfence.actions.node_helper import PERMISSIONS, NodeAction, NodeCut, NodeFreeze, Options, Reader, order_of
-from ringfence.actions.node_proof import proof_of
-from ringfence.errors import Guarded, PlatformError, RingfenceError, TargetError
+from ringfence.actions.node_helper import PERMISSIONS, NodeCut, NodeFreeze, Options, Reader, order_of
+from ringfence.errors import Guarded, PlatformError, TargetError
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.node_helper import NodeOrder, NodeReport
+from ringfence.model.node_helper import NodeOrder
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused
-from ringfence.model.plan import Change, Verb
-from ringfence.model.proof import Proof
-from ringfence.model.timeline import Event, NodeHelperReported, NodeHelperSwitched, StepFinished
+from ringfence.model.outcome import Already, Outcome, Refused
+from ringfence.model.plan import Verb
+from ringfence.model.timeline import NodeHelperSwitched
 from ringfence.platform.kubernetes.identity import may
 from ringfence.platform.kubernetes.node_helpers import HELPER_UID_KEY
-from ringfence.response import guard, node_record, steps
+from ringfence.platform.kubernetes.surroundings import read_namespace
+from ringfence.response import customers, node_events, node_order, steps
 from ringfence.response.context import Context, now
+from ringfence.response.customers import Held
+from ringfence.response.node_order import Done, Wish
 from ringfence.store import incidents, targets, timeline
 
 MANIFEST = "ringfence rbac --node-helper"
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the person said beside the order."""
-
-    accept_outage: bool = False
-    despite_liveness: bool = False
-
-
-@dataclass(frozen=True)
-class Done:
-    """What an order came to on one pod."""
-
-    target: ObjectRef
-    step: str
-    outcome: Outcome
-    proof: Proof | None = None
-    report: NodeReport | None = None
-    seal: str = ""
 
 
 def switch_on(context: Context, incident: Incident, reason: str) -> None:
@@ -73,7 +51,7 @@ def switch_off(context: Context, incident: Incident, reason: str) -> tuple[str, 
         events = [entry.event for entry in timeline.read(session, incident.id)]
     for target in pods_of(context, incident):
         for action in (NodeCut, NodeFreeze):
-            if why := standing(events, target, action.order):
+            if why := node_events.standing(events, target, action.order):
                 found.append(f"{target}: {why}; ringfence node {incident.id} {action.back}, when it is on")
     found += sweep(context, incident)
     _switch(context, incident, on=False, reason=reason)
@@ -82,33 +60,15 @@ def switch_off(context: Context, incident: Incident, reason: str) -> tuple[str, 
     return tuple(found)
 
 
-def standing(events: Iterable[Event], target: ObjectRef, order: NodeOrder) -> str:
-    """What of ``cut`` or ``freeze`` is still in force on a pod, as far as was reported (pure); empty: nothing."""
-    for event in reversed([*events]):
-        if not isinstance(event, NodeHelperReported) or event.report.target.uid != target.uid:
-            continue
-        report = event.report
-        if order is NodeOrder.CUT and report.network is not None:
-            return "the cut on its node stays in force" if report.network.in_force else ""
-        if order is NodeOrder.FREEZE and report.frozen is not None:
-            return "its processes stay frozen" if report.frozen else ""
-    return ""
-
-
 def sweep(context: Context, incident: Incident) -> tuple[str, ...]:
     """Delete what runs of this incident left behind; what could not be deleted, in words. Raises StoreError."""
+    label = steps.next_step(context, incident, "node-sweep")
     said: list[str] = []
     for target in pods_of(context, incident):
-        action = _action(context, incident, NodeOrder.STATUS, Wish())
         try:
-            left = action.leftovers(target)
+            said += node_order.take_away(context, incident, target, label)
         except PlatformError as error:
-            return (f"what a helper may have left behind could not be looked for: {error}",)
-        label = steps.next_step(context, incident, "node-sweep") if left else ""
-        for number, change in enumerate(left):
-            record = steps.apply_change(context, incident, label, action, number, change)
-            if record.outcome is not None and not steps.is_done(record.outcome):
-                said.append(f"{change.ref} was left behind, and is not deleted")
+            return (*said, f"what a helper may have left behind could not be looked for: {error}")
     return tuple(said)
 
 
@@ -126,67 +86,69 @@ def order_all(
     if not found:
         raise TargetError(f"{incident.id} is about no pod {only}".rstrip(), next_step=f"ringfence status {incident.id}")
     steps.reconcile(context, incident)
+    held = _held(context, incident, found) if order.takes and len(found) > 1 else {}
     done = []
     for target in found:
         say(f"{order}: {target}")
-        done.append(carry_out(context, incident, target, order, wish))
+        label = steps.next_step(context, incident, f"node-{order}")
+        ready = node_order.prepare(context, incident, target, order, wish, label)
+        if isinstance(ready, Done):
+            done.append(ready)
+            continue
+        falling = ready.falling or held.get(target.uid, "")
+        if falling and (shut := _shut(context, incident, falling, wish, len(found))) is not None:
+            done.append(node_order.refuse(context, incident, target, label, order, shut.gate, shut.refused))
+            continue
+        done.append(node_order.carry_out(context, incident, ready))
     return tuple(done)
+
+
+def _held(context: Context, incident: Incident, found: Sequence[ObjectRef]) -> Mapping[str, str]:
+    """Pod uid → why it is not taken with the others without consent."""
+    try:
+        return customers.survey(
+            context, incident.id, found, lambda name: read_namespace(context.cluster, name, context.pool)
+        ).held
+    except PlatformError as error:
+        return {ref.uid: f"what customers would feel is not known: {error}" for ref in found}
+
+
+def _shut(context: Context, incident: Incident, falling: str, wish: Wish, pods: int) -> Held | None:
+    """None when the person who gave the order takes the outage on, and needs nobody beside them for it."""
+    if not wish.accept_outage:
+        return Held("serving-floor", Refused(reason=falling, next_step=customers.ACCEPT))
+    why = customers.too_many(context, incident.severity, pods)
+    if not why:
+        return None
+    return Held(
+        "approval",
+        Refused(
+            reason=f"{falling}; {why}",
+            next_step="ringfence contain on the same targets, with --accept-outage: there a second person can approve",
+        ),
+    )
+
+
+def order_one(
+    context: Context, incident: Incident, target: ObjectRef, order: NodeOrder, *, read: Reader | None = None
+) -> Done:
+    """An order that takes nothing from customers, on one pod, as a step of its own. Raises StoreError."""
+    label = steps.next_step(context, incident, f"node-{order}")
+    ready = node_order.prepare(context, incident, target, order, Wish(), label)
+    return ready if isinstance(ready, Done) else node_order.carry_out(context, incident, ready, read=read)
 
 
 def require_on(context: Context, incident: Incident) -> None:
     """Raises Guarded unless the helper is configured and on for this incident."""
     _configured(context)
     with context.store.read() as session:
-        on = node_record.is_on(entry.event for entry in timeline.read(session, incident.id))
+        on = node_events.is_on(entry.event for entry in timeline.read(session, incident.id))
     if not on:
         raise Guarded(
             f"the node helper is off for {incident.id}",
             why="it is switched on per incident, as it is root on a node",
             next_step=f"ringfence node {incident.id} on --reason WHY",
         )
-
-
-def carry_out(
-    context: Context,
-    incident: Incident,
-    target: ObjectRef,
-    order: NodeOrder,
-    wish: Wish,
-    *,
-    read: Reader | None = None,
-) -> Done:
-    """One order on one pod, as a step of its own. Raises StoreError."""
-    action = _action(context, incident, order, wish)
-    with context.store.write() as session:
-        incidents.remember(session, context.principal, now())
-    label = steps.next_step(context, incident, f"node-{order}")
-    try:
-        around = action.look(context.cluster_id, target, context.pool)
-        refused = guard.protected(around.pod, context.policy)
-        plan = refused or action.plan(target, around, order)
-        falling = "" if isinstance(plan, Refused) or wish.accept_outage else guard.below_floor(plan.impact)
-        if falling:
-            plan = Refused(reason=falling, next_step="the same command with --accept-outage")
-    except RingfenceError as error:
-        steps.record_failure(context, incident, label, action.name, error)
-        return Done(target, label, Failed(problem=Problem.of(error)))
-    if isinstance(plan, Refused):
-        steps.refuse(context, incident, label, action.name, "plan", plan.reason)
-        return _ended(context, incident, Done(target, label, plan), action.name)
-    steps.record_plan(context, incident, label, plan)
-    sent: list[Change] = []
-
-    def send(change: Change) -> Outcome:
-        sent.append(change)
-        record = steps.apply_change(context, incident, label, action, len(sent), change)
-        assert record.outcome is not None
-        return record.outcome
-
-    report = action.run(plan, around, send, read)
-    with context.store.write() as session:
-        event = NodeHelperReported(occurred_at=report.ended_at, actor=context.actor, report=report)
-        timeline.append(session, incident.id, event, now())
-    return _ended(context, incident, Done(target, label, _outcome(report), proof_of(report), report), action.name)
 
 
 def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Outcome:
@@ -202,7 +164,7 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
     target = next((ref for ref in pods_of(context, incident) if ref.uid == uid), None)
     if target is None:
         return Refused(reason="the pod that it was about is not the incident's")
-    return carry_out(context, incident, target, back, Wish()).outcome
+    return order_one(context, incident, target, back).outcome
 
 
 def missing_rights(context: Context, options: Options) -> tuple[str, ...]:
@@ -234,46 +196,3 @@ def _switch(context: Context, incident: Incident, *, on: bool, reason: str) -> N
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
         timeline.append(session, incident.id, event, now())
-
-
-def _action(context: Context, incident: Incident, order: NodeOrder, wish: Wish) -> NodeAction:
-    settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
-    options = context.policy.node_helper
-    match order:
-        case NodeOrder.CUT | NodeOrder.UNCUT | NodeOrder.STATUS | NodeOrder.COLLECT:
-            return NodeCut(context.cluster, settings, options)
-        case NodeOrder.FREEZE | NodeOrder.THAW:
-            return NodeFreeze(context.cluster, settings, options, despite_liveness=wish.despite_liveness)
-        case _:
-            assert_never(order)
-
-
-def _outcome(report: NodeReport) -> Outcome:
-    if not report.done:
-        problem = Problem(code="node-helper", what=f"{report.order} was not done", why=report.why)
-        return Failed(problem=problem)
-    if report.left_behind:
-        left = ", ".join(report.left_behind)
-        problem = Problem(
-            code="node-helper",
-            what=f"{report.order} was done, and the helper was not seen to go",
-            why=left,
-            next_step="ringfence node INC off, which looks for it again",
-        )
-        return Failed(problem=problem)
-    return Applied()
-
-
-def _ended(context: Context, incident: Incident, done: Done, action: str) -> Done:
-    event = StepFinished(
-        occurred_at=now(),
-        actor=context.actor,
-        step=done.step,
-        action=action,
-        outcome=done.outcome,
-        proof=done.proof,
-        target=done.target,
-    )
-    with context.store.write() as session:
-        timeline.append(session, incident.id, event, now())
-    return done

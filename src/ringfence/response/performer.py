@@ -12,6 +12,7 @@ from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import PlatformError, StoreError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import parse_params
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
 from ringfence.model.run import Run, RunState
 from ringfence.response import steps
@@ -19,7 +20,7 @@ from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.playbook_of import playbook_of
 from ringfence.response.scene import Answer, Ended, Paused, Scene
-from ringfence.response.stages import cut
+from ringfence.response.stages import cut, node
 from ringfence.response.stages.cut import finished
 from ringfence.response.stages.table import STAGES
 from ringfence.store import incidents, runs
@@ -77,8 +78,6 @@ class Performer:
             return {"outcome": done.outcome.to_json()}
         if not self._is_ours(run, workflow):
             return {"superseded": run.owner}
-        if run.cancel_requested_by:
-            return {"cancelled": run.cancel_requested_by}
         self.live.looked = None  # what was seen before this step may not be so after it
         scene = Scene(
             context=self.context,
@@ -90,6 +89,10 @@ class Performer:
             target=next((target for target in run.targets if target.uid == uid), None),
             held=held,
         )
+        if run.cancel_requested_by:
+            if step.action in NODE_STEPS:
+                node.clear(scene, scene.label)
+            return {"cancelled": run.cancel_requested_by}
         try:
             answer = _disabled(scene) or _staged(scene)
             match answer:
@@ -126,7 +129,7 @@ class Performer:
         with self.context.store.read() as session:
             run = runs.get(session, run_id)
             step = playbook_of(session, run).step(step_id)
-        if step.action != "network.quarantine":
+        if step.action not in node.CUTS:
             return {}
         try:
             return {"held": dict(cut.survey(self.context, self.live, run).held)}

@@ -26,7 +26,7 @@ from ringfence.platform.kubernetes.rbac import grants
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import canary_record, node_record, steps, token_canary
+from ringfence.response import canary_record, node_events, steps, token_canary
 from ringfence.response.context import Context, now
 from ringfence.response.recovery.known import without_restored
 from ringfence.store import access, incidents, journal, targets, timeline
@@ -194,7 +194,7 @@ def _facts(
         token_cut=_token_cut(incident, events, records, target, pod),
         doings=did if not isinstance(did, str) else None,
         doings_unread=did if isinstance(did, str) else "",
-        node_cut=node_record.latest(events, target.uid),
+        node_cut=node_events.latest(events, target.uid),
         pool=context.pool,
     )
 

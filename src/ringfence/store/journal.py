@@ -12,7 +12,7 @@ from ringfence.errors import StoreError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Applied, Outcome
 from ringfence.model.plan import Change
-from ringfence.model.timeline import ChangeIntended, ChangeResult, PlanMade
+from ringfence.model.timeline import ChangeIntended, ChangeResult, NodeHelperReported, PlanMade
 from ringfence.store import tables
 from ringfence.store.timeline import append, parse
 
@@ -164,6 +164,7 @@ def standing(session: Session, *, cluster: str, kind: str, namespace: str) -> tu
 
 
 _PLAN_MADE = PlanMade.model_fields["type"].default
+_HELPER_REPORTED = NodeHelperReported.model_fields["type"].default
 _TAKING = ("network.quarantine", "pod.delete")
 """Actions that take a pod away from its customers one by one: their changes name it. Others end pods by a change to a
 workload: the plan of that step names them."""
@@ -172,7 +173,8 @@ workload: the plan of that step names them."""
 def pods_taken(session: Session, *, since_seconds: int, now: datetime) -> int:
     """How many pods were cut, or ended, in the last ``since_seconds``, over all incidents: what the breaker counts.
 
-    Those that a stopped or restarted workload took with it count like those that were deleted by name; each once.
+    Those that a stopped or restarted workload took with it count like those that were deleted by name, and so do those
+    that were cut or frozen on their node, by a step or by a command; each once.
     """
     table = tables.change
     rows = session.execute(
@@ -189,7 +191,22 @@ def pods_taken(session: Session, *, since_seconds: int, now: datetime) -> int:
             pods.add(body["ref"]["uid"])
     for incident, sent in steps.items():
         pods |= _ended_by(session, incident, sent)
-    return len(pods)
+    return len(pods | _taken_on_nodes(session, steps, now - timedelta(seconds=since_seconds)))
+
+
+def _taken_on_nodes(session: Session, incidents: Collection[str], since: datetime) -> set[str]:
+    """The uids of the pods for which a node helper ran to cut or freeze them: what it was about is in its report."""
+    event = tables.event
+    rows = session.execute(
+        sa.select(event.c.body).where(
+            event.c.incident.in_(incidents),
+            event.c.type == _HELPER_REPORTED,
+            event.c.recorded_at >= since,
+            event.c.body.is_not(None),
+        )
+    )
+    reported = (parse(body)[1] for (body,) in rows)
+    return {one.report.target.uid for one in reported if isinstance(one, NodeHelperReported) and one.report.order.takes}
 
 
 def _ended_by(session: Session, incident: str, sent: Collection[str]) -> set[str]:

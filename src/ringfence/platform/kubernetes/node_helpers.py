@@ -68,6 +68,7 @@ class Answer:
     on_node: int = 0
     frozen: bool | None = None
     processes: int = 0
+    already: bool = False
 
 
 def of_target(fence: str, uid: str) -> str:
@@ -157,6 +158,7 @@ def answer(value: dict[str, Any], order: NodeOrder) -> Answer:
         on_node=_count(result.get("on_node", 0)),
         frozen=_truth(frozen, "frozen") if frozen is not None else None,
         processes=_count(frozen.get("processes", 0)) if frozen is not None else 0,
+        already=any(_truth({"already": False, **said}, "already") for said in (frozen, network) if said is not None),
     )
 
 

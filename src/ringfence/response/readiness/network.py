@@ -156,7 +156,7 @@ def _judged(report: CanaryReport, rows: tuple[Row, ...]) -> Finding:
         return fail(
             _CHECK,
             f"a deny-all does not hold: {len(opened)} of {len(report.paths)} paths get through ({_named(opened)})",
-            "a network plugin that enforces NetworkPolicies; until then contain cannot cut",
+            "a network plugin that enforces NetworkPolicies; until then only the node helper cuts (node_helper)",
         )
     if shut:
         return ok(_CHECK, f"a deny-all shut {len(shut)} paths that are open without it ({_named(shut)})")

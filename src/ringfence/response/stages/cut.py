@@ -12,9 +12,8 @@ from ringfence.model.base import Json
 from ringfence.model.incident import State
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
 from ringfence.model.proof import Proof
-from ringfence.model.run import Ceiling, Run
+from ringfence.model.run import Run
 from ringfence.model.timeline import CaptureOpened, StepFinished
-from ringfence.platform.kubernetes.resources import ENDPOINT_SLICE, SERVICE
 from ringfence.platform.kubernetes.surroundings import (
     NamespaceReading,
     Reading,
@@ -24,12 +23,12 @@ from ringfence.platform.kubernetes.surroundings import (
     read_surroundings,
     surroundings,
 )
-from ringfence.response import attempts, consent, guard, steps
+from ringfence.response import attempts, consent, customers, guard, steps
 from ringfence.response.context import Context, now
 from ringfence.response.guard import Survey
 from ringfence.response.live import Capture, Live
-from ringfence.response.scene import Answer, Ended, Paused, Scene
-from ringfence.store import incidents, journal, runs, targets, timeline
+from ringfence.response.scene import Answer, Ended, Scene
+from ringfence.store import incidents, targets, timeline
 
 
 def settings(scene: Scene) -> Settings:
@@ -83,7 +82,9 @@ def cut(scene: Scene) -> Answer:
     steps.record_plan(context, incident, label, plan)
     falling = scene.held or ("" if len(scene.run.targets) > 1 else guard.below_floor(plan.impact))
     if falling:
-        held = _below_floor(scene, falling)
+        held = customers.allowed(scene, falling)
+        if isinstance(held, customers.Held):
+            return _refused(scene, held.gate, held.refused)
         if held is not None:
             return held
     if isinstance(logs, LogCapture):
@@ -104,20 +105,7 @@ def _ended(scene: Scene, result: steps.StepResult) -> Ended:
 
 def survey(context: Context, live: Live, run: Run) -> Survey:
     """What cutting the run's pods together means for customers. Raises PlatformError when that cannot be read."""
-    pods: list[Json] = []
-    services: list[Json] = []
-    slices: list[Json] = []
-    wanted = [target for target in run.targets if target.kind == "Pod"]
-    for namespace in dict.fromkeys(target.namespace for target in wanted):
-        reading = _namespace(context, live, run, namespace)
-        services += reading.collections[SERVICE.plural]
-        slices += reading.collections[ENDPOINT_SLICE.plural]
-    with context.store.read() as session:
-        for target in wanted:
-            found = targets.as_found(session, run.incident, target.uid)
-            if found is not None:
-                pods.append(found)
-    return guard.survey(pods, services, slices, context.policy.serving_floor)
+    return customers.survey(context, run.incident, run.targets, lambda name: _namespace(context, live, run, name))
 
 
 def refresh(live: Live, run: Run) -> None:
@@ -155,50 +143,6 @@ def _namespace(context: Context, live: Live, run: Run, namespace: str) -> Namesp
     if isinstance(known, PlatformError):
         raise known
     return known
-
-
-def _below_floor(scene: Scene, falling: str) -> Answer | None:
-    """None when the operator takes the outage on, and, above the cap, a second person as well."""
-    context, run = scene.context, scene.run
-    with context.store.read() as session:
-        accepted = runs.get(session, run.id).order.accept_outage
-    if not accepted:
-        with scene.live.lock:  # one question for a whole group
-            with context.store.read() as session:
-                accepted = runs.get(session, run.id).order.accept_outage
-            if not accepted and scene.live.ask(falling):
-                with context.store.write() as session:
-                    runs.accept_outage(session, run)
-                accepted = True
-    if not accepted:
-        return _refused(
-            scene, "serving-floor", Refused(reason=falling, next_step="the same command with --accept-outage")
-        )
-    pods = sum(1 for target in run.targets if target.kind == "Pod")
-    with context.store.read() as session:
-        spent = journal.pods_taken(session, since_seconds=3600, now=now())
-    why = guard.needs_second_person(pods, context.policy) or guard.breaker(
-        spent, pods, scene.incident.severity, context.policy
-    )
-    if not why:
-        return None
-    ceiling = Ceiling(actions=(Quarantine.name,), targets=tuple(str(target) for target in run.targets), pods=pods)
-    answer = consent.consent(
-        context,
-        run,
-        scene.step.id,
-        ceiling,
-        reason=f"{falling}; {why}",
-        second_person=True,
-        minutes=context.policy.approval_minutes,
-    )
-    match answer:
-        case consent.Granted():
-            return None
-        case consent.Waiting(approval=approval):
-            return Paused(approval)
-        case Refused():
-            return _refused(scene, "approval", answer)
 
 
 def _wait_for_capture(scene: Scene, logs: LogCapture) -> None:

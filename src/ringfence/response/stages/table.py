@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from ringfence.model.node_helper import NODE_STEPS
 from ringfence.response.recovery import check, gates, restore, source, window
 from ringfence.response.scene import Answer, Scene
-from ringfence.response.stages import cut, destroy, identity, lift, people, resume, seal
+from ringfence.response.stages import cut, destroy, identity, lift, node, people, resume, seal
 from ringfence.response.stages.canary import try_fence
 
 Stage = Callable[[Scene], Answer]
@@ -41,6 +42,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "workload.scale_to_zero": destroy.act,
         "workload.restart_clean": destroy.act,
         "node.cordon": destroy.act,
+        **dict.fromkeys(NODE_STEPS, node.act),
         "recovery.clean": gates.clean,
         "recovery.hole": gates.hole,
         "recovery.source": source.source,

@@ -34,6 +34,7 @@ from ringfence.response.watching.held import (
     place_of,
     version_of,
 )
+from ringfence.response.watching.left import settle
 from ringfence.response.watching.restore import may_be_put_back, put_back
 from ringfence.response.watching.sight import SeenBy, Sight
 from ringfence.store import incidents, journal, targets, timeline, watched
@@ -85,6 +86,7 @@ class Watcher:
         self._said: dict[str, int] = {}
         self._guarded: dict[str, tuple[object, float]] = {}
         self._since: dict[Place, int] = {}  # after we put it back: what is older than that was told of before
+        self._left: set[tuple[str, str]] = set()  # told of by a watcher that died before it put it back
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -117,6 +119,13 @@ class Watcher:
 
     def refresh(self) -> None:
         """Take up what the store says is held now. Raises StoreError."""
+        with self._context.store.read() as session:
+            fresh = watched.heads(session, self._context.cluster_id).keys() - self._incidents.keys()
+            for name in fresh:
+                due = [key for key, state in watched.of_incident(session, name).items() if state.get("due")]
+                self._left |= {(name, key) for key in due}
+        for name in sorted(fresh):
+            settle(self._context, name)
         with self._context.store.read() as session:
             heads = watched.heads(session, self._context.cluster_id)
             for gone in self._incidents.keys() - heads.keys():
@@ -243,6 +252,9 @@ class Watcher:
         if words == known:
             if state is None:
                 self._keep(one, thing, {"broken": "", "baseline": baseline})
+            elif broken is not None and (one.incident.id, thing.key) in self._left and self._options.put_back:
+                self._left.discard((one.incident.id, thing.key))
+                self._put_back(one, thing, state)
             return
         if broken is None:
             self._restored(one, thing)
@@ -284,18 +296,26 @@ class Watcher:
         state: Json = {"broken": words, "baseline": None}
         if thing.workload:
             state = {"broken": "", "baseline": fingerprint(live)} if live is not None else {**state, "baseline": {}}
+        due = self._options.put_back and may_be_put_back(thing, broken, live, one.incident.fence)
+        if due:
+            state["due"] = True
         with self._context.store.write() as session:
             timeline.append(session, one.incident.id, event, moment)
             watched.put(session, one.incident.id, thing.key, state, moment)
         one.states[thing.key] = state
         self._say(f"{one.incident.id}: {event.words}")
-        if self._options.put_back and may_be_put_back(thing, broken, live, one.incident.fence):
-            outcome = put_back(self._context, one.incident, thing, hourly=self._options.put_back_hourly)
-            self._say(f"{one.incident.id}: put back {thing.ref}: {describe(outcome)}")
-            if is_done(outcome):
-                self._note_version(thing)
-                self._restored(one, thing, "Ringfence put it back")
+        if due:
+            self._put_back(one, thing, state)
         self._look_again(one.incident.id)
+
+    def _put_back(self, one: _Incident, thing: Held, state: Json) -> None:
+        outcome = put_back(self._context, one.incident, thing, hourly=self._options.put_back_hourly)
+        self._say(f"{one.incident.id}: put back {thing.ref}: {describe(outcome)}")
+        if is_done(outcome):
+            self._note_version(thing)
+            self._restored(one, thing, "Ringfence put it back")
+        else:
+            self._keep(one, thing, {name: value for name, value in state.items() if name != "due"})
 
     def _restored(self, one: _Incident, thing: Held, why: str = "somebody else put it back") -> None:
         moment = now()
