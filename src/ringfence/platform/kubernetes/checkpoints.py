@@ -49,7 +49,7 @@ def ask(cluster: Cluster, node: str, below: str, *, audit_id: str, seconds: floa
     it may have been made.
     """
     try:
-        answer = cluster._send_once(
+        answer = cluster.send_once(
             "POST",
             NODE.path("", node, below),
             verb="create",

@@ -110,7 +110,7 @@ class Cluster:
         """One object, the bytes as the server sent them."""
         path = resource.path(namespace, name, subresource)
         target, accept = failures.described(resource, namespace, name), answers.accepted(resource)
-        return self._send("GET", path, verb="get", target=target, accept=accept).content
+        return self.send("GET", path, verb="get", target=target, accept=accept).content
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """One object, or None when the server says that it does not exist."""
@@ -148,7 +148,7 @@ class Cluster:
         while True:
             try:
                 where = resource.path(namespace)
-                answer = self._send("GET", where, verb="list", target=target, query=query, accept=accept)
+                answer = self.send("GET", where, verb="list", target=target, query=query, accept=accept)
             except NotFound as error:
                 if error.status != 410:
                     raise
@@ -249,7 +249,7 @@ class Cluster:
     ) -> Json:
         """POST an object (or a subresource of ``name``); the server's answer. Raises Conflict when it exists."""
         shown = name or body.get("metadata", {}).get("name", "")
-        answer = self._send(
+        answer = self.send(
             "POST",
             resource.path(namespace, name, subresource),
             verb="create",
@@ -273,7 +273,7 @@ class Cluster:
         subresource: str = "",
     ) -> Json:
         """RFC 6902 patch; its ``test`` operations are the preconditions (a failed one is Invalid, status 422)."""
-        answer = self._send(
+        answer = self.send(
             "PATCH",
             resource.path(namespace, name, subresource),
             verb="patch",
@@ -305,7 +305,7 @@ class Cluster:
             options["gracePeriodSeconds"] = grace_seconds
         if dry_run:
             options["dryRun"] = ["All"]
-        answer = self._send(
+        answer = self.send(
             "DELETE",
             resource.path(namespace, name),
             verb="delete",
@@ -319,10 +319,11 @@ class Cluster:
         return parse(answer.content, "delete", name)
 
     # --- the wire ----------------------------------------------------------------
-    def _send(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        return deadline.patiently(lambda: self._send_once(method, path, **request))
+    def send(self, method: str, path: str, **request: Any) -> httpx2.Response:
+        """``send_once``, and again while the server asks for patience. Raises PlatformError."""
+        return deadline.patiently(lambda: self.send_once(method, path, **request))
 
-    def _send_once(
+    def send_once(
         self,
         method: str,
         path: str,

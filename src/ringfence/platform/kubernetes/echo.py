@@ -14,7 +14,7 @@ def echoed_audit_id(cluster: Cluster, audit_id: str) -> str:
     Raises PlatformError.
     """
     body = {"apiVersion": SELF_SUBJECT_REVIEW.api_version, "kind": SELF_SUBJECT_REVIEW.kind}
-    answer = cluster._send(
+    answer = cluster.send(
         "POST",
         SELF_SUBJECT_REVIEW.path(),
         verb="create",

@@ -76,7 +76,7 @@ def ask(cluster: Cluster, pod: Json, way: Way, *, shielded: bool = False) -> Sai
     name = f"{'https:' if way.https else ''}{meta['name']}:{way.port}"
     path = POD.path(meta["namespace"], name, f"proxy{quote(way.path, safe='/?&=%:+,;@-._~')}")
     try:
-        cluster._send_once("GET", path, verb="get", target=f"pods/proxy {meta['name']}", seconds=_SECONDS)
+        cluster.send_once("GET", path, verb="get", target=f"pods/proxy {meta['name']}", seconds=_SECONDS)
     except Denied as error:
         return Said(way, 0, str(error), tried=False)
     except NotSent as error:
