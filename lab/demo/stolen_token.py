@@ -88,7 +88,7 @@ def run(name: str, place: Place) -> int:
     bank.reset(lab)
     delivered = gitops.deliver(lab, kube, bank.NAMESPACE, wanted())
     policy_before = sync_policy(kube)
-    settings = {
+    settings: dict[str, Json] = {
         "node_helper": {"enabled": True, "image": PYTHON, "image_pull_policy": "Never"},
         "identity": {"legacy_tokens": True},
         "audit": {"log": str(lab.audit_log)},
@@ -236,7 +236,7 @@ def audited(lab: Lab, place: Place) -> bool:
 def report(place: Place, seen: Seen, checks: dict[str, bool]) -> int:
     """Print what it came to. Returns the exit code."""
     customers, compared = client.summarise(seen.calls), against_plans(place, seen)
-    summary = {
+    summary: Json = {
         "seconds_to_cut": round(seconds_to_cut(place, seen.began), 3),
         "verdicts": seen.verdicts,
         "attacker": seen.attacker,
