@@ -34,6 +34,8 @@ from tests.simulator import Fault, Key, Refusal, Simulator, owner_reference
 from tests.small_bank import CARDS, add_pod, furnish, pod_body
 from tests.wire import Answer, Request
 
+pytestmark = pytest.mark.slow  # each case waits for pods to start and to answer
+
 Json = dict[str, Any]
 ROWS = ("network.egress", "network.ingress", "network.dns")
 ACCEPTED, REFUSED, NOT_POSSIBLE = CanaryResult.ACCEPTED, CanaryResult.REFUSED, CanaryResult.NOT_POSSIBLE

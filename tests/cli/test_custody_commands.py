@@ -13,6 +13,8 @@ from ringfence.errors import ExitCode
 from ringfence.seal import cli as verifier
 from tests.cli.console import Console
 
+pytestmark = pytest.mark.slow  # whole responses, and programs of their own
+
 
 @pytest.fixture
 def declared(console: Console) -> Console:

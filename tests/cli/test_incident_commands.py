@@ -14,6 +14,8 @@ from ringfence.errors import ExitCode
 from ringfence.model.incident import Determination, Severity, State
 from tests.cli.console import Console
 
+pytestmark = pytest.mark.slow  # whole commands, one after the other
+
 HOSTILE = "<img src=x>\x1b[2J\u202e [link](http://evil.test) | `code` contained"
 
 

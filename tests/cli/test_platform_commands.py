@@ -21,6 +21,8 @@ from tests.response.readiness_of import may, with_templates
 from tests.simulator import Simulator
 from tests.wire import Wire
 
+pytestmark = pytest.mark.slow  # whole commands, one after the other
+
 Json = dict[str, Any]
 
 

@@ -22,6 +22,8 @@ from ringfence.durable.port import Body, EngineError, RunFailed, Scope
 from tests.durable.conftest import Launch, beside
 from tests.durable.flows import Place
 
+pytestmark = pytest.mark.slow  # the real engine, started for each
+
 Json = dict[str, Any]
 
 

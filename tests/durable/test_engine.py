@@ -15,6 +15,8 @@ from ringfence.errors import StoreError
 from tests.durable.conftest import Launch
 from tests.durable.flows import Place
 
+pytestmark = pytest.mark.slow  # the real engine, started for each
+
 Json = dict[str, Any]
 
 

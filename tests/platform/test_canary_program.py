@@ -18,6 +18,8 @@ import pytest
 from ringfence.platform.kubernetes import canary_program
 from ringfence.platform.kubernetes.canary_output import MAX_BYTES, Output, OutputError, collect, parse
 
+pytestmark = pytest.mark.slow  # a program that waits for packets
+
 Json = dict[str, Any]
 ID = "3f1c9a70de"
 PROGRAM = Path(canary_program.__file__)

@@ -31,6 +31,8 @@ from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod, pod_body
 from tests.wire import Answer
 
+pytestmark = pytest.mark.slow  # whole responses, one after the other
+
 ARCHIVE = "/var/lib/kubelet/checkpoints/checkpoint-cards-1_bank-cards-2026-11-30T23:00:00Z.tar"
 MADE = Answer(body=json.dumps({"items": [ARCHIVE]}).encode())
 NO_CRIU = Answer(

@@ -22,6 +22,8 @@ from ringfence.store import approvals, incidents, runs
 from tests.response.steps_of import conductor, found, is_fenced
 from tests.simulator import Simulator
 
+pytestmark = pytest.mark.slow  # whole responses, one after the other
+
 WithPolicy = Callable[..., Context]
 
 

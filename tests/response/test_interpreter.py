@@ -23,6 +23,8 @@ from ringfence.store import incidents, runs
 from tests.response.steps_of import conductor, contained, events, found, is_fenced, types
 from tests.simulator import Fault, Simulator
 
+pytestmark = pytest.mark.slow  # whole responses, one after the other
+
 HEAD = """
 apiVersion: ringfence.dev/v1
 kind: Playbook

@@ -26,6 +26,8 @@ from tests.response.steps_of import conductor, contained, found
 from tests.simulator import Fault, Simulator
 from tests.wire import Answer, Wire
 
+pytestmark = pytest.mark.slow  # whole responses, and pages that wait
+
 SECRET = "s3cr3tt0ken"
 
 

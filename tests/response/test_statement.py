@@ -18,6 +18,8 @@ from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod
 from tests.wire import Answer, Wire
 
+pytestmark = pytest.mark.slow  # whole responses, one after the other
+
 
 def state_of(rows: Iterable[AccessPath], path: str) -> PathState:
     return next(row.state for row in rows if row.path == path)

@@ -29,6 +29,8 @@ from tests.response.steps_of import (
 )
 from tests.simulator import Simulator
 
+pytestmark = pytest.mark.slow  # whole responses, and a watcher that waits
+
 Json = dict[str, Any]
 Start = Callable[..., Watcher]
 

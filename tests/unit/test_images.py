@@ -22,6 +22,8 @@ from lab import images
 from lab.errors import LabError
 from lab.images import Image, Layer, Member
 
+pytestmark = pytest.mark.slow  # archives are made and read
+
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = b'"""A module."""\n\nNAMES = {"a", "b", "c"}\n\n\ndef probe(name):\n    return name in {"x", "y", "z"}\n'
 
