@@ -450,7 +450,8 @@ def test_a_helper_that_a_crash_left_behind_is_taken_away(scene: Scene, ringfence
     child.wait()
     assert scene.left() != []
     (cut,) = ringfence.json("node", incident, "cut")
-    assert cut["outcome"]["kind"] == "applied", cut
+    # The helper outlives who ordered it: it may have made the cut by then.
+    assert cut["outcome"]["kind"] in ("applied", "already"), cut
     assert scene.left() == []
     assert not scene.speaks("udp")
     ringfence.ok("node", incident, "uncut")
