@@ -7,7 +7,11 @@ import json
 import pytest
 import yaml
 
+from ringfence.cli.checkpoint_view import _code
 from ringfence.errors import ExitCode
+from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import Applied
+from ringfence.response.checkpoint import Asked, Checkpointed
 from tests.cli.console import Console
 from tests.simulator import Simulator
 from tests.wire import Answer
@@ -64,6 +68,13 @@ def test_an_answer_that_nobody_understands_is_not_called_none(declared: Console,
     done = declared("node", "INC-1", "checkpoint")
     assert done.code == ExitCode.INCOMPLETE
     assert "cards: not known: " in done.out
+
+
+def test_an_archive_whose_path_never_came_is_no_success() -> None:
+    """The audit log alone says that it was written: nobody can fetch it."""
+    target = ObjectRef(cluster="c", api_version="v1", kind="Pod", namespace="bank", name="cards-1", uid="u")
+    done = Checkpointed(target, "node-checkpoint/1", Applied(), "node-1", (Asked("cards", Applied()),), seal="x")
+    assert _code([done]) is ExitCode.INCOMPLETE
 
 
 def test_a_node_that_lies_draws_nothing_on_the_screen(declared: Console, api: Simulator) -> None:

@@ -33,7 +33,12 @@ def run(connection: Context, incident: Incident, pod: str, out: Format) -> None:
 def _code(done: Sequence[Checkpointed]) -> ExitCode:
     from ringfence.response.steps import is_done
 
-    undone = [one for one in done if not is_done(one.outcome) or one.unsealed]
+    undone = [
+        one
+        for one in done
+        # An archive whose path never came is none that anybody can fetch.
+        if not is_done(one.outcome) or one.unsealed or not all(asked.archives for asked in one.containers)
+    ]
     if not undone:
         return ExitCode.OK
     refused = all(isinstance(one.outcome, Refused) for one in done)
