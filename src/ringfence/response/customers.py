@@ -75,14 +75,20 @@ def allowed(scene: Scene, falling: str) -> Paused | Held | None:
     if not why:
         return None
     ceiling = Ceiling(actions=(scene.step.action,), targets=tuple(str(target) for target in run.targets), pods=pods)
+    answer = second_person(scene, ceiling, f"{falling}; {why}")
+    return Held("approval", answer) if isinstance(answer, Refused) else answer
+
+
+def second_person(scene: Scene, ceiling: Ceiling, reason: str) -> Paused | Refused | None:
+    """None when somebody else has agreed to as much as ``ceiling`` says; Paused while nobody has answered."""
     answer = consent.consent(
-        context,
-        run,
+        scene.context,
+        scene.run,
         scene.step.id,
         ceiling,
-        reason=f"{falling}; {why}",
+        reason=reason,
         second_person=True,
-        minutes=context.policy.approval_minutes,
+        minutes=scene.context.policy.approval_minutes,
     )
     match answer:
         case consent.Granted():
@@ -90,7 +96,7 @@ def allowed(scene: Scene, falling: str) -> Paused | Held | None:
         case consent.Waiting(approval=approval):
             return Paused(approval)
         case Refused():
-            return Held("approval", answer)
+            return answer
 
 
 def too_many(context: Context, severity: Severity, pods: int) -> str:

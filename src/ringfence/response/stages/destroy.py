@@ -21,13 +21,13 @@ from ringfence.model.plan import Plan
 from ringfence.model.run import Ceiling
 from ringfence.model.timeline import GlassBroken
 from ringfence.platform.kubernetes.resources import POD
-from ringfence.response import attempts, consent, gate, guard, steps, token_canary
+from ringfence.response import attempts, customers, gate, guard, steps, token_canary
 from ringfence.response.capture import recapture, seal_object
 from ringfence.response.context import Context, now
-from ringfence.response.scene import Answer, Ended, Paused, Scene
+from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages.cut import finished, settings
 from ringfence.store import evidence as evidence_rows
-from ringfence.store import incidents, journal, timeline
+from ringfence.store import incidents, timeline
 
 Held = TypeVar("Held")
 _SEALERS = 4
@@ -157,30 +157,12 @@ def _gates(scene: Scene, action: Action[Any], plan: Plan) -> Answer | None:
         return _evidence_missing(scene, action, shut)
     # A fenced pod serves nobody any more: ending it takes nothing from customers that its cut had not taken.
     pods = 0 if action.name == Delete.name else plan.impact.pods
-    with context.store.read() as session:
-        spent = journal.pods_taken(session, since_seconds=3600, now=now())
-    why = guard.needs_second_person(pods, context.policy) or (
-        guard.breaker(spent, pods, scene.incident.severity, context.policy) if pods else ""
-    )
+    why = customers.too_many(context, scene.incident.severity, pods) if pods else ""
     if not why:
         return None
     ceiling = Ceiling(actions=(action.name,), targets=(str(scene.object),), pods=pods)
-    answer = consent.consent(
-        context,
-        run,
-        scene.step.id,
-        ceiling,
-        reason=why,
-        second_person=True,
-        minutes=context.policy.approval_minutes,
-    )
-    match answer:
-        case consent.Granted():
-            return None
-        case consent.Waiting(approval=approval):
-            return Paused(approval)
-        case Refused():
-            return _refused(scene, action, "approval", answer)
+    answer = customers.second_person(scene, ceiling, why)
+    return _refused(scene, action, "approval", answer) if isinstance(answer, Refused) else answer
 
 
 def _glass(scene: Scene, action: Action[Any], plan: Plan) -> Answer | None:
