@@ -12,9 +12,13 @@ from ringfence.durable.engine import DbosEngine
 from ringfence.durable.port import Body, Scope, StepFailed
 
 STEPS = ("look", "plan", "cut", "fail", "ask", "seal")
-CHILDREN = ("a", "b", "c")
+WORKS = ("a", "b", "c")
 PHASES = ("before", "after", "recorded")
-POINTS = [f"{phase}:{step}" for step in (*STEPS, *CHILDREN) for phase in PHASES]
+POINTS = [
+    *(f"{phase}:{step}" for step in STEPS for phase in PHASES),
+    *(f"{phase}:{work}" for work in WORKS for phase in ("before", "after")),
+    "recorded:each",
+]
 """Every moment at which the process can die: before a step's effect, after it, after its record."""
 
 
@@ -41,7 +45,7 @@ class Place:
 
 
 def journey(place: Place, die_at: str = "") -> dict[str, Body]:
-    """A workflow with every kind of step in it, and its child; the process ends at ``die_at``."""
+    """A workflow with every kind of step in it; the process ends at ``die_at``."""
 
     def point(name: str) -> None:
         if name == die_at:
@@ -58,12 +62,6 @@ def journey(place: Place, die_at: str = "") -> dict[str, Body]:
 
         return work
 
-    def child(scope: Scope, payload: dict[str, Any]) -> dict[str, Any]:
-        name = payload["name"]
-        seen = scope.step(name, act(name, {"child": name}))
-        point(f"recorded:{name}")
-        return seen
-
     def body(scope: Scope, payload: dict[str, Any]) -> dict[str, Any]:
         seen: list[Any] = [payload]
         for name in STEPS:
@@ -74,10 +72,11 @@ def journey(place: Place, die_at: str = "") -> dict[str, Body]:
                 seen.append(str(error))
             point(f"recorded:{name}")
             if name == "plan":
-                seen += scope.parallel("child", [(name, {"name": name}) for name in CHILDREN])
+                seen += scope.each("each", [act(name, {"work": name}) for name in WORKS])
+                point("recorded:each")
         return {"seen": seen}
 
-    return {"journey": body, "child": child}
+    return {"journey": body}
 
 
 def die(place: Place, die_at: str) -> None:

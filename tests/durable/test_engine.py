@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,85 +61,99 @@ def test_payload_is_a_copy(launch: Launch) -> None:
     assert engine.wait("r", 10) == {"pods": ["cards-1"]}
 
 
-def test_children_overlap_and_keep_their_order(launch: Launch) -> None:
+def test_works_overlap_and_keep_their_order(launch: Launch) -> None:
     together = threading.Barrier(8)
 
-    def child(scope: Scope, payload: Json) -> Json:
-        def meet() -> Json:
-            together.wait(10)
-            return payload
-
-        return scope.step("meet", meet)
+    def meet(n: int) -> Json:
+        together.wait(10)
+        return {"n": n}
 
     def body(scope: Scope, payload: Json) -> Json:
-        return {"results": scope.parallel("child", [(str(n), {"n": n}) for n in range(8)])}
+        return {"results": scope.each("meet", [partial(meet, n) for n in range(8)])}
 
-    engine = launch({"body": body, "child": child})
+    engine = launch({"body": body})
     engine.start("body", "r", {})
     assert engine.wait("r", 20) == {"results": [{"n": n} for n in range(8)]}
-    assert engine.state("r/3") == "done"
 
 
-def test_width_bounds_children_and_a_slow_one_holds_up_nobody(launch: Launch) -> None:
+def test_width_bounds_works_and_a_slow_one_holds_up_nobody(launch: Launch) -> None:
     gate, lock = threading.Event(), threading.Lock()
     now: set[int] = set()
     most: list[int] = []
 
-    def child(scope: Scope, payload: Json) -> Json:
-        n = payload["n"]
+    def work(n: int) -> Json:
         with lock:
             now.add(n)
         time.sleep(0.05)  # long enough for one too many to begin beside it
         with lock:
             most.append(len(now))
         if n == 0:
-            assert gate.wait(10), "the last child never began while the first was slow"
+            assert gate.wait(10), "the last work never began while the first was slow"
         if n == 5:
             gate.set()
         with lock:
             now.discard(n)
-        return payload
+        return {"n": n}
 
     def body(scope: Scope, payload: Json) -> Json:
-        return {"n": len(scope.parallel("child", [(str(n), {"n": n}) for n in range(6)], width=2))}
+        return {"n": len(scope.each("work", [partial(work, n) for n in range(6)], width=2))}
 
-    engine = launch({"body": body, "child": child})
+    engine = launch({"body": body})
     engine.start("body", "r", {})
     assert engine.wait("r", 20) == {"n": 6}
     assert max(most) == 2
 
 
-def test_a_failing_child_fails_the_parent_after_all_others_ended(place: Place, launch: Launch) -> None:
+def test_a_failing_work_fails_the_step_after_all_others_ended(place: Place, launch: Launch) -> None:
     failed = threading.Event()
 
-    def child(scope: Scope, payload: Json) -> Json:
-        if payload["n"] == 0:
+    def work(n: int) -> Json:
+        if n == 0:
             failed.set()
             raise LookupError("no such pod")
         failed.wait(10)
         time.sleep(0.05)
-        return scope.step("act", lambda: place.write(f"act{payload['n']}") or {})  # type: ignore[func-returns-value]
-
-    def body(scope: Scope, payload: Json) -> Json:
-        scope.parallel("child", [(str(n), {"n": n}) for n in range(3)])
+        place.write(f"act{n}")
         return {}
 
-    engine = launch({"body": body, "child": child})
+    def body(scope: Scope, payload: Json) -> Json:
+        scope.each("act", [partial(work, n) for n in range(3)])
+        return {}
+
+    engine = launch({"body": body})
     engine.start("body", "r", {})
-    with pytest.raises(RunFailed, match=r"1 of 3 children of r failed: r/0: LookupError: no such pod"):
+    with pytest.raises(RunFailed, match=r"1 of 3 failed: LookupError: no such pod"):
         engine.wait("r", 20)
     assert sorted(place.effects()) == ["act1", "act2"]
 
 
-def test_no_two_children_of_one_name(launch: Launch) -> None:
-    def body(scope: Scope, payload: Json) -> Json:
-        scope.parallel("echo", [("a", {}), ("a", {})])
+def test_no_work_begins_while_the_engine_closes_and_all_are_done_by_the_next(
+    place: Place, launch_sqlite: Launch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def first() -> Json:
+        begun.set()
+        assert gate.wait(10)
         return {}
 
-    engine = launch({"body": body, "echo": echo})
+    def body(scope: Scope, payload: Json) -> Json:
+        works = [first, *(partial(write, n) for n in range(3))]
+        return {"n": len(scope.each("act", works, width=1))}
+
+    def write(n: int) -> Json:
+        place.write(f"act{n}")
+        return {}
+
+    engine = launch_sqlite({"body": body})
     engine.start("body", "r", {})
-    with pytest.raises(RunFailed, match="suffixes must differ"):
-        engine.wait("r", 10)
+    assert begun.wait(10)
+    threading.Timer(0.1, gate.set).start()
+    engine.close(10)
+    assert place.effects() == [], "the engine closed, and other works were begun all the same"
+    engine = launch_sqlite({"body": body})
+    assert engine.wait("r", 10) == {"n": 4}
+    assert place.effects() == ["act0", "act1", "act2"]
 
 
 def test_failed_workflow_keeps_its_text(launch: Launch) -> None:
@@ -386,7 +401,7 @@ def test_a_run_of_another_engine_version_is_over(
     monkeypatch.setattr(implementation, "ENGINE_VERSION", "next")
     engine = launch_sqlite({"body": body})
     assert engine.state("r") == "failed"
-    with pytest.raises(RunFailed, match="begun by version 1 of the engine, this is next"):
+    with pytest.raises(RunFailed, match=r"begun by version \d of the engine, this is next"):
         engine.wait("r", 10)
 
 
@@ -415,21 +430,6 @@ def test_one_id_is_one_workflow(launch: Launch) -> None:
     assert engine.wait("r", 10) == {"n": 1}
 
 
-def test_no_child_begins_when_one_payload_is_bad(place: Place, launch: Launch) -> None:
-    def child(scope: Scope, payload: Json) -> Json:
-        return scope.step("act", lambda: place.write("act") or {})  # type: ignore[func-returns-value]
-
-    def body(scope: Scope, payload: Json) -> Json:
-        scope.parallel("child", [("a", {}), ("b", {"at": datetime(2026, 1, 1, tzinfo=UTC)})])
-        return {}
-
-    engine = launch({"body": body, "child": child})
-    engine.start("body", "r", {})
-    with pytest.raises(RunFailed, match="the payload of b is not JSON"):
-        engine.wait("r", 10)
-    assert engine.state("r/a") == "absent", "all payloads are looked at before the first child begins"
-
-
 def test_what_is_done_under_the_lock_keeps_its_error_and_leaves_nothing_taken(place: Place, launch: Launch) -> None:
     def refuse() -> None:
         raise StoreError("the store is gone")
@@ -439,11 +439,8 @@ def test_what_is_done_under_the_lock_keeps_its_error_and_leaves_nothing_taken(pl
     launch({"echo": echo})
 
 
-def test_what_ended_is_forgotten_in_batches_with_its_children_and_what_runs_is_not(launch: Launch) -> None:
+def test_what_ended_is_forgotten_in_batches_and_what_runs_is_not(launch: Launch) -> None:
     gate = threading.Event()
-
-    def body(scope: Scope, payload: Json) -> Json:
-        return {"results": scope.parallel("echo", [("a", payload), ("b", payload)])}
 
     def waits(scope: Scope, payload: Json) -> Json:
         return scope.step("wait", lambda: {"opened": gate.wait(20)})
@@ -451,9 +448,9 @@ def test_what_ended_is_forgotten_in_batches_with_its_children_and_what_runs_is_n
     def fails(scope: Scope, payload: Json) -> Json:
         raise LookupError("no such pod")
 
-    engine = launch({"body": body, "echo": echo, "waits": waits, "fails": fails})
-    for name in ("kept", "old"):
-        engine.start("body", name, {})
+    engine = launch({"echo": echo, "waits": waits, "fails": fails})
+    for name in ("kept", "old", "old-1", "old-4"):
+        engine.start("echo", name, {})
         engine.wait(name, 20)
     engine.start("fails", "old-2", {})
     with pytest.raises(RunFailed):
@@ -465,9 +462,9 @@ def test_what_ended_is_forgotten_in_batches_with_its_children_and_what_runs_is_n
     assert engine.prune(later, old, most=3) == 3
     assert engine.prune(later, old, most=3) == 1
     assert engine.prune(later, old, most=3) == 0
-    assert [engine.state(id_) for id_ in ("old", "old/a", "old/b", "old-2")] == ["absent"] * 4
-    assert [engine.state(id_) for id_ in ("kept", "kept/a", "old-3")] == ["done", "done", "running"]
+    assert [engine.state(id_) for id_ in ("old", "old-1", "old-2", "old-4")] == ["absent"] * 4
+    assert [engine.state(id_) for id_ in ("kept", "old-3")] == ["done", "running"]
     gate.set()
     assert engine.wait("old-3", 20) == {"opened": True}
-    engine.start("body", "old", {"again": True})
-    assert engine.wait("old", 20) == {"results": [{"again": True}] * 2}, "nothing of the old one is left to replay"
+    engine.start("echo", "old", {"again": True})
+    assert engine.wait("old", 20) == {"again": True}, "nothing of the old one is left to replay"

@@ -21,8 +21,9 @@ class InlineScope:
         self._engine.steps.append(f"{self.id}:{name}")
         return work()
 
-    def parallel(self, workflow: str, payloads: Sequence[tuple[str, Json]], *, width: int = 16) -> tuple[Json, ...]:
-        return tuple(self._engine.run(workflow, f"{self.id}/{suffix}", payload) for suffix, payload in payloads)
+    def each(self, name: str, works: Sequence[Callable[[], Json]], *, width: int = 16) -> tuple[Json, ...]:
+        self._engine.steps.append(f"{self.id}:{name}")
+        return tuple(work() for work in works)
 
 
 class InlineEngine:

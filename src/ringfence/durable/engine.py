@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from ringfence.durable.scope import Diverged, WorkflowScope
 from ringfence.errors import RingfenceError
 from ringfence.model.base import Json
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Counted up by hand when a running workflow of the old code cannot be carried on by the new."""
 
 _NAME = "ringfence"
@@ -238,7 +238,7 @@ class DbosEngine:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            self.pause([id], left)
+            self._pause(id, left)
 
     def state(self, id: str) -> State:  # noqa: A002
         return self.look(id, halts=False)[0]
@@ -298,7 +298,7 @@ class DbosEngine:
             if (future := self._futures.get(id_)) is not None and not future.done():
                 if halts:
                     self._check_halt(id_)
-                return "running", None  # begun here: no question to the database, of which a group would ask many
+                return "running", None  # begun here: no question to the database
             status = _apart(DBOS.get_workflow_status, id_)
         if status is None:
             return "absent", None
@@ -325,14 +325,13 @@ class DbosEngine:
                 next_step="it is carried on when it is started again, or at the engine's next launch",
             )
 
-    def pause(self, ids: Iterable[str], seconds: float | None) -> None:
-        """Sleep until one of the workflows may have ended: at once for those begun here, by polling for others."""
-        known = [self._futures.get(id_) for id_ in ids]
-        here = [future for future in known if future is not None]
-        limit = _POLL_SECONDS if len(here) < len(known) else 1.0
+    def _pause(self, id_: str, seconds: float | None) -> None:
+        """Sleep until the workflow may have ended: at once when it was begun here, by polling when it was not."""
+        future = self._futures.get(id_)
+        limit = _POLL_SECONDS if future is None else 1.0
         limit = limit if seconds is None else min(limit, seconds)
-        if here:
-            futures.wait(here, limit, futures.FIRST_COMPLETED)
+        if future is not None:
+            futures.wait([future], limit)
         else:
             time.sleep(limit)
 

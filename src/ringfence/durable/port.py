@@ -17,7 +17,7 @@ from ringfence.model.base import Json
 State = Literal["absent", "running", "done", "failed"]
 
 WIDTH = 16
-"""Children of one ``parallel`` that are in flight at the same time."""
+"""Works of one ``each`` that are in flight at the same time."""
 
 
 class EngineError(RingfenceError):
@@ -76,11 +76,12 @@ class Scope(Protocol):
         """
         ...
 
-    def parallel(self, workflow: str, payloads: Sequence[tuple[str, Json]], *, width: int = WIDTH) -> tuple[Json, ...]:
-        """Run one child workflow for each (id suffix, payload), ``width`` at a time; their results in order.
+    def each(self, name: str, works: Sequence[Callable[[], Json]], *, width: int = WIDTH) -> tuple[Json, ...]:
+        """One step of many works, ``width`` at a time on threads of their own. Their results in order, recorded as one.
 
-        A child's id is ``{self.id}/{suffix}``. When children fail, the others are still carried to their end; then
-        RunFailed names each that failed.
+        Each is done at least once, and once more when the process dies before the last has ended. When some raise, the
+        others are still carried to their end; then StepFailed says how many, and why. Once the engine is closing, none
+        begins.
         """
         ...
 

@@ -1,17 +1,17 @@
-"""What a workflow's body is given: steps that are recorded, and children.
+"""What a workflow's body is given: steps that are recorded.
 
 Errors of the engine (a record that cannot be written, closing) leave as ``Halted``, past the body's ``except``.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import TYPE_CHECKING, cast
 
 from ringfence.durable import codec
-from ringfence.durable.port import WIDTH, EngineError, Halted, RunFailed, StepFailed
+from ringfence.durable.port import WIDTH, Halted, StepFailed
 from ringfence.model.base import Json
 
 if TYPE_CHECKING:
@@ -56,44 +56,27 @@ class WorkflowScope:
             raise StepFailed(f"step {name} failed", why=record["error"])
         return cast(Json, record["result"])
 
-    def parallel(self, workflow: str, payloads: Sequence[tuple[str, Json]], *, width: int = WIDTH) -> tuple[Json, ...]:
-        self._enter()
-        todo = {
-            f"{self.id}/{suffix}": codec.jsonable(payload, f"the payload of {suffix}") for suffix, payload in payloads
-        }
-        if len(todo) < len(payloads) or width < 1:
-            raise ValueError(f"children of {self.id}: suffixes must differ and width be positive")
-        try:
-            results, failures = self._carry(workflow, todo, width)
-        except EngineError as error:
-            raise Halted(str(error)) from error
-        if failures:
-            text = "; ".join(f"{id_}: {failures[id_]}" for id_ in todo if id_ in failures)
-            raise RunFailed(f"{len(failures)} of {len(todo)} children of {self.id} failed", why=text)
-        return tuple(results[id_] for id_ in todo)
+    def each(self, name: str, works: Sequence[Callable[[], Json]], *, width: int = WIDTH) -> tuple[Json, ...]:
+        record = self.step(name, lambda: {"results": self._beside(works, width)})
+        return tuple(record["results"])
 
-    def _carry(self, workflow: str, todo: dict[str, Json], width: int) -> tuple[dict[str, Json], dict[str, str]]:
-        """Results and errors by id. No step of the body's: ids are fixed, starting is idempotent, results stay."""
-        results: dict[str, Json] = {}
-        failures: dict[str, str] = {}
-        waiting, flying = iter(todo.items()), list[str]()
-        while len(results) + len(failures) < len(todo):
-            for id_, payload in itertools.islice(waiting, width - len(flying)):
-                self._engine.start(workflow, id_, payload)
-                flying.append(id_)
-            before = len(flying)
-            for id_ in list(flying):
-                state, value = self._engine.look(id_)
-                if state == "done":
-                    results[id_] = value
-                elif state != "running":
-                    failures[id_] = str(value)
-                else:
-                    continue
-                flying.remove(id_)
-            if len(flying) == before:
-                self._engine.pause(flying, None)
-        return results, failures
+    def _beside(self, works: Sequence[Callable[[], Json]], width: int) -> list[Json]:
+        def carry(work: Callable[[], Json]) -> Json | Exception | None:
+            if self._engine.closing:
+                return None
+            try:
+                return work()
+            except Exception as error:
+                return error
+
+        with futures.ThreadPoolExecutor(min(width, len(works)), "each") as pool:
+            ended = list(pool.map(carry, works))
+        if any(one is None for one in ended):
+            raise Halted("the engine was closed")
+        failures = [codec.describe(one) for one in ended if isinstance(one, Exception)]
+        if failures:
+            raise RuntimeError(f"{len(failures)} of {len(works)} failed: {'; '.join(dict.fromkeys(failures))}")
+        return cast(list[Json], ended)
 
     def _enter(self) -> None:
         if self._within or threading.get_ident() != self._thread:

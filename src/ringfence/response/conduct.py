@@ -20,7 +20,7 @@ from ringfence.durable.port import Engine, EngineBusy, EngineError
 from ringfence.errors import RingfenceError, StoreError, TargetError
 from ringfence.model.run import Command, Decision, Run, RunState
 from ringfence.response.context import Context, now
-from ringfence.response.interpreter import ON_TARGET, RESPOND, Interpreter
+from ringfence.response.interpreter import RESPOND, Interpreter
 from ringfence.response.live import Live
 from ringfence.response.orders import requeue
 from ringfence.response.paging import Pager, Rota
@@ -68,7 +68,6 @@ class Conductor:
         self._performer = Performer(context, self.live, self.executor)
         interpreter = Interpreter(self._performer)
         engine.register(RESPOND, interpreter.respond)
-        engine.register(ON_TARGET, interpreter.on_target)
 
     # --- one run -------------------------------------------------------------------
     def conduct(self, run_id: str) -> Run:
@@ -314,7 +313,7 @@ class Conductor:
 
 
 def _run_id(workflow: str) -> str:
-    """The run of a workflow, or of its child: ``INC-7/run/2`` of ``INC-7/run/2/1`` and of ``INC-7/run/2/1/cut``."""
+    """The run of a workflow: ``INC-7/run/2`` of ``INC-7/run/2/1``."""
     return "/".join(workflow.split("/")[:3])
 
 

@@ -7,6 +7,7 @@ next segment of the run finds what is finished, and goes on from there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -19,7 +20,6 @@ from ringfence.playbooks import CelError, evaluate
 from ringfence.response.performer import Performer
 
 RESPOND = "respond"
-ON_TARGET = "respond-on-target"
 _DONE = ("applied", "already")
 _NO_TARGET = ""
 
@@ -72,19 +72,6 @@ class Interpreter:
     def _end(self, scope: Scope, run: str, how: Json) -> Json:
         return scope.step("end", lambda: self._performer.end(run, how, workflow=scope.id))
 
-    def on_target(self, scope: Scope, payload: Json) -> Json:
-        """One step on one of several targets: a workflow of its own, so that they go on beside each other."""
-        return scope.step(
-            "perform",
-            lambda: self._performer.perform(
-                payload["run"],
-                payload["step"],
-                payload["target"],
-                workflow=payload["workflow"],
-                held=payload.get("held", ""),
-            ),
-        )
-
     def _step(self, scope: Scope, run: str, step: Step, script: Json, progress: _Progress) -> Sequence[Json]:
         targets = [uid for uid in _targets(step, script) if uid not in progress.stopped]
         if not targets:
@@ -100,7 +87,7 @@ class Interpreter:
             if not chosen:
                 return (answer,)
         if len(chosen) == 1:
-            answers = [self._perform(scope, run, step, chosen[0], "")]
+            answers = [self._perform(scope, run, step, chosen[0], {})]
         else:
             answers = self._group(scope, run, step, chosen)
         self._react(step, chosen, answers, progress)
@@ -124,24 +111,21 @@ class Interpreter:
         """Many targets: the first puts up what all share, the others follow beside each other."""
         survey = scope.step(f"{step.id}:survey", lambda: self._performer.survey(run, step.id))
         held = survey.get("held", {})
-        first = self._perform(scope, run, step, targets[0], held.get(targets[0], ""))
+        first = self._perform(scope, run, step, targets[0], held)
         if "outcome" not in first:
             return [first]
         scope.step(f"{step.id}:refresh", lambda: self._performer.refresh(run))
-        others = scope.parallel(
-            ON_TARGET,
-            [
-                (
-                    f"{step.id}/{number}",
-                    {"run": run, "step": step.id, "target": uid, "held": held.get(uid, ""), "workflow": scope.id},
-                )
-                for number, uid in enumerate(targets[1:], start=2)
-            ],
+        others = scope.each(
+            f"{step.id}:others",
+            [functools.partial(self._on_target, scope.id, run, step, uid, held) for uid in targets[1:]],
         )
         return [first, *others]
 
-    def _perform(self, scope: Scope, run: str, step: Step, uid: str, held: str) -> Json:
-        return scope.step(step.id, lambda: self._performer.perform(run, step.id, uid, workflow=scope.id, held=held))
+    def _perform(self, scope: Scope, run: str, step: Step, uid: str, held: Json) -> Json:
+        return scope.step(step.id, lambda: self._on_target(scope.id, run, step, uid, held))
+
+    def _on_target(self, workflow: str, run: str, step: Step, uid: str, held: Json) -> Json:
+        return self._performer.perform(run, step.id, uid, workflow=workflow, held=held.get(uid, ""))
 
     @staticmethod
     def _wanted(step: Step, script: Json, progress: _Progress, uid: str) -> bool | str:
