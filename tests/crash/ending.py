@@ -92,7 +92,7 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
     }
     seals = evidence.seals(session, incident.id)
     entries = [CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
-    custody.verify_chain(entries)
+    custody.strand(entries)
     return Ending(
         cluster=plain(api, incident.fence),
         effects=effects(api, incident.fence),

@@ -33,6 +33,7 @@ from ringfence.evidence.vault import Vault
 from ringfence.model.evidence import Collected, EvidenceItem
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import CORE_EVENT, EVENT, POD, ROLE_BINDING
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import read_pod, read_siblings, read_surroundings
 from ringfence.seal.blob import BlobFolder, read_blob
 from tests.simulator import Fault, Simulator
@@ -337,7 +338,7 @@ def test_the_kind_of_an_owner_that_anybody_may_write_stops_no_seal(
     add_pod(api, "owned", ownerReferences=[owner])
     pod, reading = read_pod(acquirer.cluster, "bank", "owned")
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
-    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool)
+    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
     (found,) = [item for item in items if item.id.startswith("owners/")]
     assert found.result is Collected.FAILED
     assert re.fullmatch("[!-~]{1,256}", found.id)
@@ -364,7 +365,7 @@ def collected(acquirer: Acquirer, pool: ThreadPoolExecutor, api: Simulator, *fau
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
     siblings = read_siblings(acquirer.cluster, pod)
     api.faults += faults
-    items = collect(acquirer, around, siblings, pool)
+    items = collect(acquirer, around, siblings, pool, Snapshot(acquirer.cluster))
     assert len({item.id for item in items}) == len(items)
     return {item.id: item for item in items}
 
@@ -375,7 +376,10 @@ def test_the_pod_is_kept_as_it_was_found_and_as_it_is_now(
     pod, reading = read_pod(acquirer.cluster, "bank", "cards-1")
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
     acquirer.cluster.patch(POD, "bank", "cards-1", [{"op": "add", "path": "/metadata/labels/cut", "value": "yes"}])
-    items = {i.id: i for i in collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool)}
+    items = {
+        i.id: i
+        for i in collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
+    }
     assert raw(blobs, items["pod"]) == reading.raw[0]
     assert b'"cut"' in raw(blobs, items["pod/after-cut"])
     assert items["pod"].required

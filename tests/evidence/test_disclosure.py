@@ -343,6 +343,8 @@ def test_numbers_stay_as_they_are_written_and_are_searched() -> None:
 SECRET_TEXT = st.text(string.ascii_letters + string.digits + "!#$%*+-_/\\\"'{}é☃ \n", min_size=8, max_size=300).filter(
     lambda text: len(text.strip()) >= 8 and len(set(text)) > 4
 )
+NO_WORD_OF_OURS = SECRET_TEXT.map(lambda text: f"{text}#7")
+"""Never the name of a member of the format, which is in every bundle."""
 
 
 @given(st.lists(SECRET_TEXT, min_size=1, max_size=6), st.text(max_size=40), st.text(max_size=40))
@@ -361,7 +363,7 @@ def test_no_spelling_of_a_known_value_survives(values: list[str], before: str, a
             assert len(part) < 6 or part not in left
 
 
-@given(data=st.data(), secret=SECRET_TEXT)
+@given(data=st.data(), secret=NO_WORD_OF_OURS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_value_of_a_secret_survives_in_a_whole_copy(
     fresh_store: Store, signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory, data: Any, secret: str

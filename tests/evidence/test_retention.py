@@ -119,7 +119,7 @@ def test_digests_and_custody_stay(fresh_store: Store, vault: Vault, incident: In
     with fresh_store.read() as session:
         entries = [custody.CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
         assert evidence.seals(session, incident.id)[0].bundle_sha256 == "a" * 64
-    custody.verify_chain(entries)
+    custody.strand(entries)
     assert (entries[-1].action, entries[-1].purpose, entries[-1].sha256) == (
         custody.Action.DISPOSE,
         "time is up",

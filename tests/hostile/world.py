@@ -21,6 +21,7 @@ from ringfence.platform.kubernetes.resources import (
     ROLE_BINDING,
     SERVICE,
 )
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Surroundings, read_pod, read_siblings, read_surroundings
 from tests.hostile.texts import as_received
 from tests.simulator import Fault, Simulator
@@ -110,5 +111,5 @@ def captured(acquirer: Acquirer, pool: ThreadPoolExecutor) -> tuple[Surroundings
     pod, reading = read_pod(acquirer.cluster, "bank", SUSPECT)
     logs = LogCapture(acquirer, pod, pool)
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
-    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool)
+    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
     return around, [*items, *logs.finish()]

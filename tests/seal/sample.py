@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ringfence.seal import canonical, custody
+from ringfence.seal import canonical, custody, timeline
 from ringfence.seal.blob import Blob, BlobFolder, Encoding
 from ringfence.seal.chain import GENESIS
 from ringfence.seal.custody import Action, CustodyEntry
@@ -117,8 +117,8 @@ def write(path: Path, key: SigningKey, **changed: object) -> SealedBundle:
         changed["items"] = items(folder)
     arguments: dict[str, object] = {
         "facts": FACTS,
-        "custody_entries": custody_entries(),
-        "timeline_entries": timeline_entries(),
+        "custody": custody.strand(changed.pop("custody_entries", custody_entries())),  # type: ignore[arg-type]
+        "timeline": timeline.strand(changed.pop("timeline_entries", timeline_entries()), FACTS.incident),  # type: ignore[arg-type]
         "open_blob": BlobFolder(folder).open,
         "key": key,
     }

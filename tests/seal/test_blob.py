@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from ringfence.errors import Tampered, VaultError
 from ringfence.seal.blob import Blob, BlobFolder, Encoding, check_blob, read_blob
+from ringfence.seal.signing import SigningKey
+from tests.seal import sample
 
 
 def write(folder: Path, *chunks: bytes, encoding: Encoding = Encoding.ZSTD) -> Blob:
@@ -151,3 +153,27 @@ def test_a_blob_that_is_gone_is_a_vault_error(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_a_vault_error(tmp_path: Path) -> None:
     with pytest.raises(VaultError, match="absent"):
         BlobFolder(tmp_path / "absent").new()
+
+
+def test_bytes_that_are_kept_again_are_written_once_and_again_when_they_are_gone(tmp_path: Path) -> None:
+    folder = BlobFolder(tmp_path)
+    first = folder.store([b"the namespace's ", b"policies"])
+    path = tmp_path / first.stored_sha256
+    written = path.stat().st_ino
+    assert folder.store([b"the namespace's policies"]) == first
+    assert path.stat().st_ino == written
+    path.unlink()
+    assert folder.store([b"the namespace's policies"]) == first
+    assert path.exists()
+
+
+def test_what_is_known_to_be_kept_is_checked_when_it_is_sealed(tmp_path: Path, key: SigningKey) -> None:
+    (tmp_path / "blobs").mkdir()
+    folder = BlobFolder(tmp_path / "blobs")
+    blob = folder.store([b"the namespace's policies"])
+    path = folder.path / blob.stored_sha256
+    path.chmod(0o600)
+    path.write_bytes(b"other")
+    assert folder.store([b"the namespace's policies"]) == blob
+    with pytest.raises(Tampered, match="policies"):
+        sample.write(tmp_path / "INC-1.tar", key, items=(sample.item("policies", blob=blob),))

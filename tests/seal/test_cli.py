@@ -189,6 +189,7 @@ def test_it_loads_nothing_but_the_verifier() -> None:
 
 
 VERIFIER = [
+    "walked",
     "blob",
     "canonical",
     "chain",

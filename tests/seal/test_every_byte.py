@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.seal import tar
+from ringfence.seal import custody, tar, timeline
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.verify import Examination, examine_stream
 from tests.seal import sample
@@ -30,8 +30,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> bytes:
         folder / "small.tar",
         key,
         items=(pod,),
-        custody_entries=sample.custody_entries(1),
-        timeline_entries=sample.timeline_entries(("declared",)),
+        custody=custody.strand(sample.custody_entries(1)),
+        timeline=timeline.strand(sample.timeline_entries(("declared",)), sample.FACTS.incident),
     )
     return (folder / "small.tar").read_bytes()
 

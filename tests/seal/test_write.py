@@ -15,6 +15,7 @@ from ringfence.errors import Tampered, VaultError
 from ringfence.seal import tar
 from ringfence.seal.blob import Blob, BlobFolder, Encoding
 from ringfence.seal.canonical import FormatError
+from ringfence.seal.chain import Strand
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.timeline import TimelineEntry
 from ringfence.seal.verify import verify_bundle
@@ -187,8 +188,8 @@ def test_a_folder_that_is_gone_is_a_vault_error(tmp_path: Path, key: SigningKey)
             tmp_path / "absent" / "INC-1.tar",
             facts=sample.FACTS,
             items=(),
-            custody_entries=(),
-            timeline_entries=(),
+            custody=Strand(),
+            timeline=Strand(),
             open_blob=BlobFolder(tmp_path).open,
             key=key,
         )

@@ -19,6 +19,7 @@ from ringfence.errors import Denied, Invalid, NotFound, PlatformError
 from ringfence.model.evidence import Blob, Collected, EvidenceItem
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.surroundings import Reading
+from ringfence.seal import blob
 from ringfence.seal.blob import BlobFolder, BlobWriter
 
 PARTIAL = ".partial"
@@ -110,8 +111,16 @@ class Acquirer:
         """Keep bytes that a plan has read already, under the time at which it read them."""
         if reading.why:
             return self._item(what, Collected.DENIED, reading.started_at, reading.ended_at, reason=reading.why)
-        blob = self._write(reading.raw)
+        blob = _described(self.blobs.store(reading.raw))
         return self._item(what, Collected.COLLECTED, reading.started_at, reading.ended_at, blob=blob)
+
+    def shared(self, what: What, read: Callable[[], Reading]) -> EvidenceItem:
+        """``keep`` for what is read once for several pods, by whoever asks first."""
+        started = datetime.now(UTC)
+        try:
+            return self.keep(what, read())
+        except PlatformError as error:
+            return self._not_collected(what, error, started)
 
     def derived(self, what: What, data: bytes, started: datetime) -> EvidenceItem:
         """Keep something that Ringfence computed; ``what.method`` says from what."""
@@ -235,7 +244,10 @@ def _pour(chunks: Iterable[bytes], writer: BlobWriter, limits: StreamLimits) -> 
 
 
 def _blob(writer: BlobWriter) -> Blob:
-    stored = writer.finish()
+    return _described(writer.finish())
+
+
+def _described(stored: blob.Blob) -> Blob:
     return Blob(
         stored_sha256=stored.stored_sha256,
         stored_size=stored.stored_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from ringfence.platform.kubernetes.resources import (
     Resource,
 )
 from ringfence.platform.kubernetes.selectors import labels_of
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings, Surroundings
 
 _NOT_TAKEN = (
@@ -52,18 +54,25 @@ def pod_as_found(acquirer: Acquirer, around: Surroundings, found: Json) -> Evide
 
 
 def collect(
-    acquirer: Acquirer, around: Surroundings, siblings: Siblings | PlatformError, pool: ThreadPoolExecutor
+    acquirer: Acquirer,
+    around: Surroundings,
+    siblings: Siblings | PlatformError,
+    pool: ThreadPoolExecutor,
+    view: Snapshot,
 ) -> list[EvidenceItem]:
-    """Everything but the logs. Each item succeeds or says why not; one that fails stops no other."""
+    """Everything but the logs. Each item succeeds or says why not; one that fails stops no other.
+
+    ``view`` is where is read what pods that are sealed together share: their namespace, node, account and bindings.
+    """
     tasks: list[Task] = [
         lambda: (pod_before(acquirer, around),),
         lambda: (_get(acquirer, "pod/after-cut", POD, *_place(around.pod), volatility=3),),
         lambda: _owners(acquirer, around),
         lambda: _around(acquirer, around),
         lambda: (_selecting(acquirer, around), _references(acquirer, around.pod)),
-        lambda: (_get(acquirer, "node", NODE, "", str(around.pod["spec"].get("nodeName", "")), volatility=5),),
-        lambda: (_get(acquirer, "namespace", NAMESPACE, "", around.pod["metadata"]["namespace"], volatility=7),),
-        lambda: _identity(acquirer, around.pod),
+        lambda: (_share(acquirer, view, "node", NODE, "", str(around.pod["spec"].get("nodeName", "")), volatility=5),),
+        lambda: (_share(acquirer, view, "namespace", NAMESPACE, "", _place(around.pod)[0], volatility=7),),
+        lambda: _identity(acquirer, view, around.pod),
         lambda: _events(acquirer, around.pod),
         lambda: _siblings(acquirer, siblings),
     ]
@@ -85,6 +94,22 @@ def _get(
     if not name:
         return acquirer.missing(what, Collected.ABSENT, f"the pod names no {resource.kind}")
     return acquirer.read(what, lambda: (acquirer.cluster.get_bytes(resource, namespace, name),))
+
+
+def _share(
+    acquirer: Acquirer,
+    view: Snapshot,
+    item: str,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    *,
+    volatility: int,
+) -> EvidenceItem:
+    what = What(item, resource.kind, resource.path(namespace, name), "get", volatility)
+    if not name:
+        return acquirer.missing(what, Collected.ABSENT, f"the pod names no {resource.kind}")
+    return acquirer.shared(what, lambda: view.reading(resource, namespace, name))
 
 
 def _owners(acquirer: Acquirer, around: Surroundings) -> Iterable[EvidenceItem]:
@@ -129,28 +154,19 @@ def _references(acquirer: Acquirer, pod: Json) -> EvidenceItem:
     return acquirer.derived(what, _json(pods.references(pod)), started)
 
 
-def _identity(acquirer: Acquirer, pod: Json) -> Iterable[EvidenceItem]:
+def _identity(acquirer: Acquirer, view: Snapshot, pod: Json) -> Iterable[EvidenceItem]:
     namespace, account = pod["metadata"]["namespace"], pods.service_account(pod)
-    yield _get(acquirer, "serviceaccount", SERVICE_ACCOUNT, namespace, account, volatility=6)
+    yield _share(acquirer, view, "serviceaccount", SERVICE_ACCOUNT, namespace, account, volatility=6)
     bindings: list[Json] = []
     unread: list[str] = []
     for resource, where in ((ROLE_BINDING, namespace), (CLUSTER_ROLE_BINDING, "")):
-        pages: list[bytes] = []
-
-        def fetch(resource: Resource = resource, where: str = where, pages: list[bytes] = pages) -> Iterable[bytes]:
-            for page in acquirer.cluster.pages(resource, where):
-                pages.append(page)
-                yield page
-
-        item = acquirer.read(
-            What(f"rbac/{resource.plural}", resource.plural, resource.path(where), "list", volatility=6), fetch
-        )
+        what = What(f"rbac/{resource.plural}", resource.plural, resource.path(where), "list", volatility=6)
+        item = acquirer.shared(what, functools.partial(view.reading, resource, where))
         yield item
         if item.result is not Collected.COLLECTED:
             unread.append(f"{resource.plural}: {item.reason}")
-        bindings += [
-            {**binding, "kind": resource.kind} for page in pages for binding in json.loads(page).get("items") or ()
-        ]
+        else:
+            bindings += [{**binding, "kind": resource.kind} for binding in view.reading(resource, where).items]
     applying = rbac.grants(namespace, account, bindings)
     body = {"account": f"{namespace}/{account}", "grants": [g.to_json() for g in applying], "unread": unread}
     what = What("rbac/applying", "grants", "rbac/*", "computed: the bindings that name the account", volatility=6)

@@ -35,6 +35,7 @@ from ringfence.model.custody import EvidenceDisclosed
 from ringfence.model.evidence import Seal
 from ringfence.seal import custody
 from ringfence.seal.blob import Blob, BlobFolder
+from ringfence.seal.chain import Strand
 from ringfence.seal.manifest import Item, Method, Result, Source, Tool
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.statement import ObjectRef, SealFacts
@@ -211,8 +212,8 @@ class _Copy:
             path,
             facts=facts,
             items=contents,
-            custody_entries=self._custody(contents),
-            timeline_entries=(),
+            custody=custody.strand(self._custody(contents)),
+            timeline=Strand(),
             open_blob=blobs.open,
             key=self.key,
         ).sha256

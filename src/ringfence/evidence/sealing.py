@@ -6,29 +6,27 @@ previous logs are collected or the server said that there are none. Refused or f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from ringfence import __version__
 from ringfence.errors import EvidenceError
+from ringfence.evidence.chains import Chains, custody_entry
 from ringfence.evidence.vault import Vault
 from ringfence.model.base import Json, isoformat
 from ringfence.model.evidence import Blob, Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.seal import blob, canonical, custody, manifest, statement, timeline
+from ringfence.seal import blob, custody, manifest, statement
 from ringfence.seal.blob import Encoding
 from ringfence.seal.canonical import FormatError
-from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.verify import examine_bundle
 from ringfence.seal.write import write_bundle
 from ringfence.store import evidence as rows
-from ringfence.store import timeline as store_timeline
 from ringfence.store.database import Session, Store
 
 _TOOL = manifest.Tool(name="ringfence", version=__version__)
@@ -67,6 +65,7 @@ class Sealer:
     key: SigningKey
     after_seal: Callable[[Seal, str], None] | None = None
     """Called with a new seal, once it is recorded, and its actor: what comes after a seal may not undo it."""
+    chains: Chains = field(default_factory=Chains)
 
     def seal(
         self, incident: Incident, subject: ObjectRef, items: Sequence[EvidenceItem], *, actor: str, key: str
@@ -108,8 +107,7 @@ class Sealer:
             if known is not None:
                 return known
             items = _in_order(rows.items(session, incident.id, capture))
-            entries = tuple(map(_custody_entry, rows.custody(session, incident.id)))
-            events = tuple(map(_timeline_entry, store_timeline.raw(session, incident.id)))
+            chains = self.chains.read(session, incident.id)
         contents = tuple(_sealed_item(item, incident.cluster) for item in items)
         bundle = self._left_behind(incident.id, capture, contents)
         if bundle is None:
@@ -129,11 +127,12 @@ class Sealer:
                 self.vault.bundle(incident.id, capture),
                 facts=facts,
                 items=contents,
-                custody_entries=entries,
-                timeline_entries=events,
+                custody=chains.custody,
+                timeline=chains.timeline,
                 open_blob=self.vault.blobs(incident.id).open,
                 key=self.key,
                 vault_key=self.vault.key,
+                walked=chains.walked,
             )
             bundle = _Bundle(written.path, written.sha256, written.key_id, datetime.fromisoformat(facts.sealed_at))
         lacking = shortfall(items)
@@ -211,7 +210,7 @@ def append_custody(
     """Append entries (action, item, purpose, sha256) to the incident's custody chain."""
     rows.lock_custody(session, incident)
     newest = rows.last_custody(session, incident)
-    head = _custody_entry(newest) if newest is not None else None
+    head = custody_entry(newest) if newest is not None else None
     new: list[Json] = []
     for action, item, purpose, sha256 in facts:
         head = custody.append(
@@ -246,21 +245,4 @@ def _sealed_item(item: EvidenceItem, cluster: str) -> manifest.Item:
         changes_made=item.changes_made,
         media_type=item.media_type,
         blob=stored_blob(item.blob) if item.blob else None,
-    )
-
-
-@canonical.remembering(len)
-def _custody_entry(text: str) -> CustodyEntry:
-    return CustodyEntry.from_json(json.loads(text))
-
-
-@canonical.remembering(lambda row: len(row.body or b""))
-def _timeline_entry(row: store_timeline.Row) -> timeline.TimelineEntry:
-    return timeline.TimelineEntry(
-        incident=row.incident,
-        seq=row.seq,
-        body=row.body.decode() if row.body is not None else None,
-        body_sha256=row.body_sha256,
-        prev_hash=row.prev_hash,
-        hash=row.hash,
     )

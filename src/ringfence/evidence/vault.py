@@ -25,6 +25,7 @@ class Vault:
         """With ``key`` what is written is encrypted; what is there is read as it is, encrypted or not."""
         self.root = root
         self.key = key
+        self._folders: dict[str, BlobFolder] = {}
 
     def open(self, path: Path) -> BinaryIO:
         """A bundle as it was sealed. Raises OSError, VaultError for a missing or wrong key, Tampered."""
@@ -54,7 +55,7 @@ class Vault:
                 part.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise self._unusable(error) from error
-        return BlobFolder(folder, self.key)
+        return self._folders.setdefault(incident, BlobFolder(folder, self.key))
 
     def bundle(self, incident: str, capture: int) -> Path:
         """Where the bundle of a capture goes. A number that is taken by an unrecorded bundle is passed over."""

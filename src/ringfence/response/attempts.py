@@ -17,6 +17,26 @@ from ringfence.store import journal, timeline
 
 def begin(context: Context, incident: Incident, label: str) -> str:
     """The name under which the step's next plan is journalled. Raises StoreError."""
+    return _begin(context, incident, label)[0]
+
+
+def take_up(context: Context, incident: Incident, label: str) -> tuple[str, tuple[ChangeRecord, ...]]:
+    """``begin``, and the journal of the plan of that name if it took effect as a whole before a crash.
+
+    Such a step is not planned again: what it was about may be gone by now, and a plan for what took its place is
+    another step's. The journal is empty when there is none, or a part is missing. Raises StoreError.
+    """
+    name, known = _begin(context, incident, label)
+    records = tuple(record for record in known if record.step == name)
+    if not records or not all(record.outcome is not None and is_done(record.outcome) for record in records):
+        return name, ()
+    with context.store.read() as session:
+        events = [entry.event for entry in timeline.read(session, incident.id)]
+    planned = [len(event.changes) for event in events if isinstance(event, PlanMade) and event.step == name]
+    return name, records if planned and len(records) >= max(planned) else ()
+
+
+def _begin(context: Context, incident: Incident, label: str) -> tuple[str, tuple[ChangeRecord, ...]]:
     with context.store.read() as session:
         records = journal.of_step(session, incident.id, label)
     if left := [record for record in records if record.outcome is None or isinstance(record.outcome, Unknown)]:
@@ -29,22 +49,7 @@ def begin(context: Context, incident: Incident, label: str) -> str:
     undone = any(
         record.outcome is not None and not is_done(record.outcome) for record in records if record.step == name
     )
-    return f"{label}.{latest + 1}" if undone else name
-
-
-def carried_out(context: Context, incident: Incident, step: str) -> tuple[ChangeRecord, ...]:
-    """The journal of a plan of this name that took effect as a whole; empty when there is none, or part is missing.
-
-    Such a step is not planned again: what it was about may be gone by now, and a plan for what took its place is
-    another step's. Raises StoreError.
-    """
-    with context.store.read() as session:
-        records = tuple(record for record in journal.of_step(session, incident.id, step) if record.step == step)
-        if not records or not all(record.outcome is not None and is_done(record.outcome) for record in records):
-            return ()
-        events = [entry.event for entry in timeline.read(session, incident.id)]
-    planned = [len(event.changes) for event in events if isinstance(event, PlanMade) and event.step == step]
-    return records if planned and len(records) >= max(planned) else ()
+    return (f"{label}.{latest + 1}" if undone else name), records
 
 
 def _attempt(step: str) -> int:

@@ -17,8 +17,9 @@ from ringfence.model.base import Json
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes.client import Cluster, parse
+from ringfence.platform.kubernetes.client import parse
 from ringfence.platform.kubernetes.resources import resource_of
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import (
     Siblings,
     Surroundings,
@@ -39,21 +40,22 @@ def collect_and_seal(
     *,
     key: str,
     found: Json | None = None,
-    view: Cluster | None = None,
+    view: Snapshot | None = None,
     extra: Sequence[EvidenceItem] = (),
 ) -> Seal:
     """Collect what there is, say what is not, and seal it: one seal for each ``key``.
 
     ``found`` is the pod as it was found, when that is kept because ``around`` was read later. ``view`` is where
-    siblings are looked for: pods sealed together need not list the cluster's pods each. Raises VaultError, StoreError.
+    is read what pods that are sealed together share: they need not each ask for it. Raises VaultError, StoreError.
     """
     siblings: Siblings | PlatformError
+    view = view or Snapshot(context.cluster)
     try:
-        siblings = read_siblings(view or context.cluster, around.pod)
+        siblings = read_siblings(view, around.pod)
     except PlatformError as error:
         siblings = error
     acquirer = context.acquirer(incident)
-    items = collect(acquirer, around, siblings, context.pool)
+    items = collect(acquirer, around, siblings, context.pool, view)
     if found is not None:
         items.append(pod_as_found(acquirer, around, found))
     items += [*logs.finish(), *extra]

@@ -14,6 +14,7 @@ from ringfence.model.base import Json
 from ringfence.model.catalogue import parse_params
 from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.playbook import Playbook
 from ringfence.model.run import Run, RunState
 from ringfence.response import steps
 from ringfence.response.context import Context, now
@@ -24,6 +25,7 @@ from ringfence.response.stages import cut, node
 from ringfence.response.stages.cut import finished
 from ringfence.response.stages.table import STAGES
 from ringfence.store import incidents, runs
+from ringfence.store.database import Session
 
 
 class Performer:
@@ -35,13 +37,14 @@ class Performer:
         self.executor = executor
         self.broken: dict[str, StoreError] = {}
         """Why a run could not go on: the engine keeps the words of an error, and not what kind it was."""
+        self._playbooks: dict[str, Playbook] = {}
 
     def script(self, run_id: str) -> Json:
         """What the workflow needs to know of the run, once: the playbook, the targets, the phases."""
         with self.context.store.read() as session:
             run = runs.get(session, run_id)
             incident = incidents.get(session, run.incident)
-            playbook = playbook_of(session, run)
+            playbook = self._playbook(session, run)
         if incident.cluster != self.context.cluster_id:
             return {"elsewhere": incident.cluster}
         # What earlier runs left without a result is settled first: by live state, as far as that can be read.
@@ -73,7 +76,7 @@ class Performer:
             run = runs.get(session, run_id)
             incident = incidents.get(session, run.incident)
             done = runs.step_of(session, run_id, step_id, uid)
-            step = playbook_of(session, run).step(step_id)
+            step = self._playbook(session, run).step(step_id)
         if done is not None:
             return {"outcome": done.outcome.to_json()}
         if not self._is_ours(run, workflow):
@@ -117,7 +120,7 @@ class Performer:
         )
         with self.context.store.write() as session:
             run = runs.get(session, run_id)
-            step = playbook_of(session, run).step(step_id)
+            step = self._playbook(session, run).step(step_id)
             for uid in targets:
                 runs.finish_step(
                     session, run_id, step_id, uid, action=step.action, outcome=outcome, proof=None, now=now()
@@ -128,7 +131,7 @@ class Performer:
         """Which pods of a group are not cut without consent, because customers would fall below the floor."""
         with self.context.store.read() as session:
             run = runs.get(session, run_id)
-            step = playbook_of(session, run).step(step_id)
+            step = self._playbook(session, run).step(step_id)
         if step.action not in node.CUTS:
             return {}
         try:
@@ -152,7 +155,14 @@ class Performer:
             if self._is_ours(run, workflow):
                 runs.end(session, run, state, why=why, actor=self.context.actor, now=now())
         self.live.forget(run_id)
+        self._playbooks.pop(run_id, None)
         return how
+
+    def _playbook(self, session: Session, run: Run) -> Playbook:
+        """Frozen with the run: read and held against its SHA-256 once, not for every target of every step."""
+        if (known := self._playbooks.get(run.id)) is None:
+            known = self._playbooks[run.id] = playbook_of(session, run)
+        return known
 
     def _is_ours(self, run: Run, workflow: str) -> bool:
         """Whether this executor carries the run on, and in this segment.

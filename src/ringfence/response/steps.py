@@ -53,8 +53,8 @@ def is_done(outcome: Outcome) -> bool:
             assert_never(outcome)
 
 
-def record_plan(context: Context, incident: Incident, step: str, plan: Plan) -> None:
-    event = PlanMade(
+def plan_made(context: Context, step: str, plan: Plan) -> PlanMade:
+    return PlanMade(
         occurred_at=now(),
         actor=context.actor,
         step=step,
@@ -66,8 +66,11 @@ def record_plan(context: Context, incident: Incident, step: str, plan: Plan) -> 
         impact=plan.impact,
         caveats=plan.caveats,
     )
+
+
+def record_plan(context: Context, incident: Incident, step: str, plan: Plan) -> None:
     with context.store.write() as session:
-        timeline.append(session, incident.id, event, now())
+        timeline.append(session, incident.id, plan_made(context, step, plan), now())
 
 
 def refuse(context: Context, incident: Incident, step: str, action: str, gate: str, reason: str) -> None:

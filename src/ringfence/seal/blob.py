@@ -7,7 +7,7 @@ that the file is the one that was sealed; digests of the raw bytes prove that it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ringfence.seal.atrest import VaultKey
 
 _CHUNK = 1 << 17
+_KNOWN = 1024
 _ZSTD_LEVEL = 3
 _ZSTD_WINDOW = 1 << 23
 """Most memory (bytes) that a frame may ask of its reader: 8 MiB, what RFC 8878 asks every reader to support."""
@@ -60,6 +61,30 @@ class BlobFolder:
         """With ``key``, new blobs are encrypted below their names and digests, which stay those of the stored bytes."""
         self.path = path
         self.key = key
+        self._known: dict[str, Blob] = {}
+
+    def store(self, chunks: Sequence[bytes]) -> Blob:
+        """The blob of bytes that are all there. Those that this object has stored before are not written again: what
+        is read for a whole group of pods is evidence of each of them."""
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        raw = digest.hexdigest()
+        known = self._known.get(raw)
+        if known is not None and self._lies(known):
+            return known
+        with self.new() as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            blob = writer.finish()
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[raw] = blob
+        return blob
+
+    def _lies(self, blob: Blob) -> bool:
+        suffix = ENCRYPTED if self.key is not None else ""
+        return (self.path / (blob.stored_sha256 + suffix)).exists()
 
     def new(self, *, encoding: Encoding = Encoding.ZSTD) -> BlobWriter:
         """Start a blob: ``with folder.new() as writer: …; blob = writer.finish()``. The folder must exist."""

@@ -72,6 +72,18 @@ def loads(data: bytes) -> object:
 _encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
+def bounded(data: bytes, most: int, what: str) -> bytes:
+    """``data``. Raises FormatError where it is larger than what verification reads."""
+    if len(data) > most:
+        raise FormatError(f"{len(data)} bytes, at most {most} are allowed", what)
+    return data
+
+
+def line(encoding: bytes, most: int, what: str) -> bytes:
+    """An entry of a chain as a line. Raises FormatError for one that is too long."""
+    return bounded(encoding, most, what) + b"\n"
+
+
 def _plain(value: object) -> bytes:
     """``dumps``, an order of magnitude faster, for a value without fractions or huge integers.
 

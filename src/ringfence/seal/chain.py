@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +19,19 @@ class Head(Record):
 
 GENESIS = Head(seq=0, hash="0" * 64)
 """What the first entry (number 1) follows. Also the head of a chain without entries."""
+
+
+@dataclass(frozen=True)
+class Strand:
+    """A chain as a bundle carries it: its lines, each with its line feed, and the head after the last of them.
+
+    Made by ``custody.strand`` and ``timeline.strand``, which put a line on when it follows; one grows into the next.
+    """
+
+    head: Head = GENESIS
+    lines: tuple[bytes, ...] = ()
+    erased: int = 0
+    """How many entries have lost their body."""
 
 
 class Link(Protocol):
@@ -52,11 +64,3 @@ def follow(head: Head, entry: Link, chain: str) -> Head:
     if entry.hash != computed:
         raise Tampered(item, expected=f"hash {computed}", actual=entry.hash)
     return entry.head
-
-
-def follow_all(entries: Iterable[Link], chain: str) -> Head:
-    """The head of a whole chain, from its beginning. Raises Tampered at the first entry that does not fit."""
-    head = GENESIS
-    for entry in entries:
-        head = follow(head, entry, chain)
-    return head

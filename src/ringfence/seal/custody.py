@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from ringfence.seal import canonical, chain
 from ringfence.seal.canonical import Count, Instant, Name, Record, Sha256
-from ringfence.seal.chain import GENESIS, Head
+from ringfence.seal.chain import GENESIS, Head, Strand
 
 MAX_LINE = 1 << 20
 """Largest entry in bytes."""
@@ -101,6 +101,10 @@ def append(
     return dataclasses.replace(unhashed, hash=unhashed.computed_hash())
 
 
-def verify_chain(entries: Iterable[CustodyEntry]) -> Head:
-    """The head of the chain. Raises Tampered, naming the first entry that does not fit."""
-    return chain.follow_all(entries, "custody.jsonl")
+def strand(entries: Iterable[CustodyEntry], on: Strand = Strand()) -> Strand:  # noqa: B008  # it is frozen
+    """``on`` with these entries behind it. Raises Tampered, naming the first that does not fit, and FormatError."""
+    head, lines = on.head, list(on.lines)
+    for entry in entries:
+        head = chain.follow(head, entry, "custody.jsonl")
+        lines.append(canonical.line(entry.line, MAX_LINE, f"entry {entry.seq}"))
+    return Strand(head, tuple(lines))

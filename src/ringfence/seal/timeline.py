@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.errors import Tampered
 from ringfence.seal import canonical, chain
 from ringfence.seal.canonical import Count, Name, Record, Sha256
-from ringfence.seal.chain import Head
+from ringfence.seal.chain import Head, Strand
 
 MAX_LINE = 16 << 20
 """Largest entry in bytes."""
@@ -82,3 +83,13 @@ def follow(head: Head, entry: TimelineEntry, incident: str) -> Head:
     if entry.body_digest not in (None, entry.body_sha256):
         raise Tampered(item, expected=f"a body with sha256:{entry.body_sha256}", actual=f"sha256:{entry.body_digest}")
     return after
+
+
+def strand(entries: Iterable[TimelineEntry], incident: str, on: Strand = Strand()) -> Strand:  # noqa: B008  # frozen
+    """``on`` with these entries behind it. Raises Tampered, naming the first that does not fit, and FormatError."""
+    head, lines, erased = on.head, list(on.lines), on.erased
+    for entry in entries:
+        head = follow(head, entry, incident)
+        erased += entry.body is None
+        lines.append(canonical.line(entry.line, MAX_LINE, f"entry {entry.seq}"))
+    return Strand(head, tuple(lines), erased)

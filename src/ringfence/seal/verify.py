@@ -45,7 +45,7 @@ from ringfence.errors import Tampered, Unverifiable
 from ringfence.seal import canonical, chain, custody, envelope, manifest, timeline
 from ringfence.seal.blob import check_blob
 from ringfence.seal.canonical import FormatError
-from ringfence.seal.chain import GENESIS, Head
+from ringfence.seal.chain import Head
 from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.envelope import Envelope
 from ringfence.seal.keys import PublicKey, canonical_signature
@@ -53,6 +53,7 @@ from ringfence.seal.manifest import Item, Manifest
 from ringfence.seal.statement import CUSTODY, MANIFEST, PAYLOAD_TYPE, SUBJECTS, TIMELINE, Predicate, Statement
 from ringfence.seal.tar import Member, TarReader
 from ringfence.seal.timeline import TimelineEntry
+from ringfence.seal.walked import LARGEST, START, Place, Walked
 
 DOCUMENTS = frozenset({envelope.NAME, *SUBJECTS})
 BLOBS = "blobs/sha256/"
@@ -115,11 +116,12 @@ def examine_bundle(path: Path, key: PublicKey | None, opener: Opener | None = No
         return Examination(None, (problem,), stopped=True)
 
 
-def examine_stream(stream: BinaryIO, key: PublicKey | None) -> Examination:
-    """``examine_bundle`` for an open stream, read once from where it is to its end."""
+def examine_stream(stream: BinaryIO, key: PublicKey | None, walked: Walked | None = None) -> Examination:
+    """``examine_bundle`` for an open stream, read once from where it is to its end. With ``walked``, lines of chains
+    that are known are compared and not walked again; the verdict is the same."""
     problems: list[Problem] = []
     try:
-        seal = _Walk(TarReader(stream), key, problems).run()
+        seal = _Walk(TarReader(stream), key, problems, walked).run()
     except (Tampered, Unverifiable) as problem:
         return Examination(None, (*problems, problem), stopped=True)
     return Examination(None if problems else seal, tuple(problems), stopped=False)
@@ -134,10 +136,13 @@ def read_envelope(path: Path) -> Envelope:
 class _Walk:
     """One pass over one bundle. What is raised ends it; what is added to ``problems`` does not."""
 
-    def __init__(self, tar: TarReader, key: PublicKey | None, problems: list[Problem]) -> None:
+    def __init__(
+        self, tar: TarReader, key: PublicKey | None, problems: list[Problem], walked: Walked | None = None
+    ) -> None:
         self._tar = tar
         self._key = key
         self._problems = problems
+        self._walked = walked
         self._allowed = DOCUMENTS
 
     def run(self) -> VerifiedSeal:
@@ -184,22 +189,19 @@ class _Walk:
         return contents
 
     def _check_custody(self, statement: Statement) -> None:
-        def follow(head: Head, line: bytes) -> Head:
-            return chain.follow(head, CustodyEntry.from_line(line), CUSTODY)
+        def step(at: Place, line: bytes) -> Place:
+            entry = CustodyEntry.from_line(line)
+            return Place(at.offset + len(line) + 1, chain.follow(at.head, entry, CUSTODY), 0)
 
-        self._check_chain(CUSTODY, statement, statement.predicate.custody_head, custody.MAX_LINE, follow)
+        self._check_chain(CUSTODY, statement, statement.predicate.custody_head, custody.MAX_LINE, step)
 
     def _check_timeline(self, statement: Statement) -> int:
-        erased = 0
-
-        def follow(head: Head, line: bytes) -> Head:
-            nonlocal erased
+        def step(at: Place, line: bytes) -> Place:
             entry = TimelineEntry.from_line(line)
-            erased += entry.body is None
-            return timeline.follow(head, entry, statement.predicate.incident)
+            head = timeline.follow(at.head, entry, statement.predicate.incident)
+            return Place(at.offset + len(line) + 1, head, at.erased + (entry.body is None))
 
-        self._check_chain(TIMELINE, statement, statement.predicate.timeline_head, timeline.MAX_LINE, follow)
-        return erased
+        return self._check_chain(TIMELINE, statement, statement.predicate.timeline_head, timeline.MAX_LINE, step).erased
 
     def _check_chain(
         self,
@@ -207,16 +209,24 @@ class _Walk:
         statement: Statement,
         sealed_head: Head,
         max_line: int,
-        follow: Callable[[Head, bytes], Head],
-    ) -> None:
+        step: Callable[[Place, bytes], Place],
+    ) -> Place:
         member = self._tar.member(name, allowed=self._allowed)  # 1
-        head = GENESIS
+        at, whole = START, b""
+        walk: list[Place] = []
+        if self._walked is not None and member.size <= LARGEST:
+            whole = member.read()
+            at = self._walked.furthest(name, whole)
         broken: Tampered | FormatError | None = None
         try:
-            for line in _lines(member, max_line):
-                head = follow(head, line)  # 7, 8
+            for line in _lines(member, max_line, whole[at.offset :]):
+                at = step(at, line)  # 7, 8
+                walk.append(at)
         except (Tampered, FormatError) as error:
             broken = error
+        if self._walked is not None and broken is None:
+            self._walked.keep(name, whole, walk)
+        head = at.head
         # The digest decides. If it is wrong, the first entry that does not fit only tells where to look.
         intact = self._has_digest(member, statement)  # 5
         where = f"{name} entry {head.seq + 1}"
@@ -234,6 +244,7 @@ class _Walk:
                     actual=f"one of {head.seq} that ends in {head.hash}",
                 )
             )
+        return at
 
     def _check_blobs(self, contents: Manifest) -> None:
         for digest, (blob, ids) in contents.blobs().items():
@@ -312,14 +323,16 @@ def _read_whole(member: Member, most: int) -> bytes:
     return member.read()
 
 
-def _lines(member: Member, most: int) -> Iterator[bytes]:
-    """The lines of a member, each without its line feed. FormatError for one that is too long or has no end."""
-    rest = b""
-    while chunk := member.read(1 << 16):
+def _lines(member: Member, most: int, begun: bytes = b"") -> Iterator[bytes]:
+    """The lines of a member, each without its line feed, of which ``begun`` is read already. FormatError for one that
+    is too long or has no end."""
+    rest, chunk = b"", begun or member.read(1 << 16)
+    while chunk:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > most:
             raise FormatError(f"longer than {most} bytes")
+        chunk = member.read(1 << 16)
     if rest:
         raise FormatError("no line feed at the end")
 

@@ -15,6 +15,29 @@ from ringfence.model.timeline import EvidenceAcquired, EvidenceSealed
 from ringfence.store import tables
 from ringfence.store.timeline import append, append_all
 
+# Built once: each seal asks for these, and building a statement takes longer than sending it.
+_ENTRIES = sa.select(sa.cast(tables.custody.c.body, sa.Text)).where(
+    tables.custody.c.incident == sa.bindparam("of_incident")
+)
+_CUSTODY = _ENTRIES.where(tables.custody.c.seq > sa.bindparam("after")).order_by(tables.custody.c.seq)
+_LAST_CUSTODY = _ENTRIES.order_by(tables.custody.c.seq.desc()).limit(1)
+_NEWEST_CAPTURE = sa.select(sa.func.max(tables.capture.c.number)).where(
+    tables.capture.c.incident == sa.bindparam("of_incident")
+)
+_CAPTURE = sa.select(tables.capture.c.number).where(
+    tables.capture.c.incident == sa.bindparam("of_incident"), tables.capture.c.key == sa.bindparam("of_key")
+)
+_SEAL = sa.select(tables.seal.c.body).where(
+    tables.seal.c.incident == sa.bindparam("of_incident"), tables.seal.c.capture == sa.bindparam("of_capture")
+)
+_ITEMS = (
+    sa.select(tables.evidence_item.c.body)
+    .where(
+        tables.evidence_item.c.incident == sa.bindparam("of_incident"),
+        tables.evidence_item.c.capture == sa.bindparam("of_capture"),
+    )
+    .order_by(tables.evidence_item.c.id)
+)
 _LOCK = (
     sa.update(tables.incident).where(tables.incident.c.id == sa.bindparam("which")).values(seq=tables.incident.c.seq)
 )
@@ -26,29 +49,21 @@ def begin_capture(session: Session, incident: str, key: str) -> int:
     known = capture_for(session, incident, key)
     if known is not None:
         return known
-    table = tables.capture
-    newest = session.execute(
-        sa.select(sa.func.max(table.c.number)).where(table.c.incident == incident)
-    ).scalar_one_or_none()
+    newest = session.execute(_NEWEST_CAPTURE, {"of_incident": incident}).scalar_one_or_none()
     number = (newest or 0) + 1
-    session.execute(sa.insert(table).values(incident=incident, number=number, key=key))
+    session.execute(sa.insert(tables.capture), {"incident": incident, "number": number, "key": key})
     return number
 
 
 def capture_for(session: Session, incident: str, key: str) -> int | None:
     """The number of the capture that ``key`` has begun; None when it has not."""
-    table = tables.capture
-    number = session.execute(
-        sa.select(table.c.number).where(table.c.incident == incident, table.c.key == key)
-    ).scalar_one_or_none()
+    number = session.execute(_CAPTURE, {"of_incident": incident, "of_key": key}).scalar_one_or_none()
     return int(number) if number is not None else None
 
 
 def seal_of_capture(session: Session, incident: str, capture: int) -> Seal | None:
     """The seal that the capture became; None when it was begun and never sealed."""
-    body = session.execute(
-        sa.select(tables.seal.c.body).where(tables.seal.c.incident == incident, tables.seal.c.capture == capture)
-    ).scalar_one_or_none()
+    body = session.execute(_SEAL, {"of_incident": incident, "of_capture": capture}).scalar_one_or_none()
     return Seal.model_validate(body) if body is not None else None
 
 
@@ -100,19 +115,20 @@ def add_items(
 
 
 def items(session: Session, incident: str, capture: int) -> tuple[EvidenceItem, ...]:
-    found = session.execute(
-        sa.select(tables.evidence_item.c.body)
-        .where(tables.evidence_item.c.incident == incident, tables.evidence_item.c.capture == capture)
-        .order_by(tables.evidence_item.c.id)
-    )
+    found = session.execute(_ITEMS, {"of_incident": incident, "of_capture": capture})
     return tuple(EvidenceItem.model_validate(body) for (body,) in found)
 
 
 def add_seal(session: Session, seal: Seal, capture: int, *, actor: str, now: datetime) -> None:
     session.execute(
-        sa.insert(tables.seal).values(
-            id=seal.id, incident=seal.incident, capture=capture, subject_uid=seal.subject_uid, body=seal.to_json()
-        )
+        sa.insert(tables.seal),
+        {
+            "id": seal.id,
+            "incident": seal.incident,
+            "capture": capture,
+            "subject_uid": seal.subject_uid,
+            "body": seal.to_json(),
+        },
     )
     append(
         session,
@@ -147,19 +163,14 @@ def capture_of(session: Session, seal_id: str) -> int:
     return int(found)
 
 
-def custody(session: Session, incident: str) -> tuple[str, ...]:
-    """The incident's custody entries in order: the JSON of each, as it lies in the store."""
-    return tuple(session.execute(_custody_texts(incident).order_by(tables.custody.c.seq)).scalars().all())
+def custody(session: Session, incident: str, *, after: int = 0) -> tuple[str, ...]:
+    """The incident's custody entries behind that number, in order: the JSON of each, as it lies in the store."""
+    return tuple(session.execute(_CUSTODY, {"of_incident": incident, "after": after}).scalars().all())
 
 
 def last_custody(session: Session, incident: str) -> str | None:
     """The JSON of the entry that the next one follows."""
-    newest = _custody_texts(incident).order_by(tables.custody.c.seq.desc()).limit(1)
-    return session.execute(newest).scalar_one_or_none()
-
-
-def _custody_texts(incident: str) -> sa.Select[str]:
-    return sa.select(sa.cast(tables.custody.c.body, sa.Text)).where(tables.custody.c.incident == incident)
+    return session.execute(_LAST_CUSTODY, {"of_incident": incident}).scalar_one_or_none()
 
 
 def lock_custody(session: Session, incident: str) -> None:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection as Session
 
 from ringfence.errors import ChainBroken, StoreError, TargetError
-from ringfence.model.base import isoformat
+from ringfence.model.base import canonical, isoformat
 from ringfence.model.entry import TimelineEntry, parse_event
 from ringfence.model.page import of_event
 from ringfence.model.timeline import Event
@@ -54,6 +54,18 @@ class Row(NamedTuple):
     hash: str
 
 
+_HEAD = sa.select(tables.incident.c.seq, tables.incident.c.head_hash).where(_INCIDENT)
+_OF_INCIDENT = tables.event.c.incident == sa.bindparam("which")
+_EVENTS = (
+    sa.select(*(tables.event.c[name] for name in Row._fields))
+    .where(_OF_INCIDENT, tables.event.c.seq > sa.bindparam("after"))
+    .order_by(tables.event.c.seq)
+)
+_ERASED = sa.select(sa.func.count()).where(
+    _OF_INCIDENT, tables.event.c.seq <= sa.bindparam("upto"), tables.event.c.body.is_(None)
+)
+
+
 def append(session: Session, incident: str, event: Event, now: datetime) -> TimelineEntry:
     """Append one event. Raises TargetError when there is no such incident."""
     return append_all(session, incident, (event,), now)[0]
@@ -71,7 +83,7 @@ def append_all(session: Session, incident: str, events: Sequence[Event], now: da
     rows: list[dict[str, object]] = []
     previous = row.head_hash
     for seq, event in enumerate(events, start=row.seq - len(events) + 1):
-        body = rfc8785.dumps({**event.to_json(), _RECORDED_AT: isoformat(now)})
+        body = canonical({**event.to_json(), _RECORDED_AT: isoformat(now)})
         body_sha256 = hashlib.sha256(body).hexdigest()
         entry = TimelineEntry(
             incident=incident,
@@ -146,22 +158,26 @@ def parse(body: bytes) -> tuple[datetime, Event]:
         ) from error
 
 
-def raw(session: Session, incident: str) -> tuple[Row, ...]:
-    """The rows as they lie (seq, body bytes, hashes), verified: what a bundle seals."""
-    return tuple(_verified(session, incident))
+def raw(session: Session, incident: str, *, after: int = 0, hash: str = GENESIS) -> tuple[Row, ...]:  # noqa: A002
+    """The rows as they lie (seq, body bytes, hashes), verified: what a bundle seals. Those behind entry number
+    ``after``, whose hash the caller knows; none when the timeline ends before it. Raises ChainBroken."""
+    return tuple(_verified(session, incident, after, hash))
 
 
-def _verified(session: Session, incident: str) -> Iterator[Row]:
-    head = session.execute(
-        sa.select(tables.incident.c.seq, tables.incident.c.head_hash).where(tables.incident.c.id == incident)
-    ).one_or_none()
+def erased(session: Session, incident: str, upto: int) -> int:
+    """How many of the first ``upto`` events have lost their text."""
+    return int(session.execute(_ERASED, {"which": incident, "upto": upto}).scalar_one())
+
+
+def _verified(session: Session, incident: str, after: int = 0, previous: str = GENESIS) -> Iterator[Row]:
+    head = session.execute(_HEAD, {"which": incident}).one_or_none()
     if head is None:
         raise TargetError(f"there is no incident {incident}", next_step="ringfence incidents")
-    columns = [tables.event.c[name] for name in Row._fields]
-    found = session.execute(sa.select(*columns).where(tables.event.c.incident == incident).order_by(tables.event.c.seq))
+    if 0 < head.seq < after:
+        return  # what is known is newer than this snapshot
+    found = session.execute(_EVENTS, {"which": incident, "after": after})
     rows = [Row(*row) for row in found.all()]  # all at once: one by one takes several times as long
-    previous = GENESIS
-    for expected, row in enumerate(rows, start=1):
+    for expected, row in enumerate(rows, start=after + 1):
         if row.seq != expected:
             raise ChainBroken(incident, expected, f"event {expected} is missing, the next one is {row.seq}")
         if row.body is not None and hashlib.sha256(row.body).hexdigest() != row.body_sha256:
@@ -170,5 +186,6 @@ def _verified(session: Session, incident: str) -> Iterator[Row]:
             raise ChainBroken(incident, row.seq, "its hash does not follow from the event before it")
         previous = row.hash
         yield row
-    if (len(rows), previous) != (head.seq, head.head_hash):
-        raise ChainBroken(incident, head.seq, f"the incident's head is at {head.seq}, the events end at {len(rows)}")
+    last = after + len(rows)
+    if (last, previous) != (head.seq, head.head_hash):
+        raise ChainBroken(incident, head.seq, f"the incident's head is at {head.seq}, the events end at {last}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from datetime import UTC, datetime
 
 from ringfence.errors import RingfenceError
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import Resource
+from ringfence.platform.kubernetes.surroundings import Reading
 
 _Key = tuple[object, ...]
+_Answer = tuple[Json, ...] | Json | Reading | None
 
 
 class Snapshot(Cluster):
@@ -21,7 +24,7 @@ class Snapshot(Cluster):
 
     def __init__(self, cluster: Cluster) -> None:
         self.__dict__.update(vars(cluster))
-        self._answers: dict[_Key, Future[tuple[Json, ...] | Json | None]] = {}
+        self._answers: dict[_Key, Future[_Answer]] = {}
         self._guard = threading.Lock()
 
     def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> tuple[Json, ...]:
@@ -46,7 +49,24 @@ class Snapshot(Cluster):
         assert answer is None or isinstance(answer, dict)
         return answer
 
-    def _slot(self, key: _Key) -> tuple[Future[tuple[Json, ...] | Json | None], bool]:
+    def reading(self, resource: Resource, namespace: str = "", name: str = "") -> Reading:
+        """One object, or without ``name`` a collection: the bytes as the server sent them, and when that was. Raises
+        PlatformError."""
+        future, first = self._slot(("reading", resource, namespace, name))
+        if first:
+            started = datetime.now(UTC)
+            try:
+                raw = (self.get_bytes(resource, namespace, name),) if name else tuple(self.pages(resource, namespace))
+                future.set_result(
+                    Reading(resource.path(namespace, name), raw, started_at=started, ended_at=datetime.now(UTC))
+                )
+            except RingfenceError as error:
+                future.set_exception(error)
+        answer = future.result()
+        assert isinstance(answer, Reading)
+        return answer
+
+    def _slot(self, key: _Key) -> tuple[Future[_Answer], bool]:
         """The answer's place, and whether the caller is the one who has to ask."""
         with self._guard:
             known = self._answers.get(key)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 from ringfence.errors import Denied, NotFound, PlatformError, TargetError
 from ringfence.model.base import Json
@@ -43,6 +45,11 @@ class Reading:
     started_at: datetime
     ended_at: datetime
     why: str = ""
+
+    @cached_property
+    def items(self) -> tuple[Json, ...]:
+        """The objects of a collection, as they were sent."""
+        return tuple(item for page in self.raw for item in json.loads(page).get("items") or ())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from ringfence.actions.base import Settings, Shape
 from ringfence.actions.network import Quarantine
@@ -11,9 +12,10 @@ from ringfence.evidence.logs import LogCapture
 from ringfence.model.base import Json
 from ringfence.model.incident import State
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.plan import Plan
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run
-from ringfence.model.timeline import CaptureOpened, StepFinished
+from ringfence.model.timeline import CaptureOpened, Event, StepFinished
 from ringfence.platform.kubernetes.surroundings import (
     NamespaceReading,
     Reading,
@@ -51,8 +53,8 @@ def cut(scene: Scene) -> Answer:
     """Cut one pod off. Its evidence is opened first, and taken also when the cut is refused."""
     context, incident, target = scene.context, scene.incident, scene.object
     action = Quarantine(context.cluster, settings(scene))
-    label = attempts.begin(context, incident, scene.label)
-    if records := attempts.carried_out(context, incident, label):
+    label, records = attempts.take_up(context, incident, scene.label)
+    if records:
         # Cut before a crash: what is around the pod now is not what was around it then, and no capture to keep.
         return _ended(scene, steps.conclude(context, incident, label, action, target, records))
     try:
@@ -68,18 +70,29 @@ def cut(scene: Scene) -> Answer:
     if said_no is not None:
         return _refused(scene, "approval", said_no)
     logs = open_logs(scene, pod)
-    with context.store.write() as session:
-        targets.join(session, incident.id, target, found=pod, how="", actor=context.actor, now=now())
+    plan: Plan | Refused | RingfenceError
     try:
         around = _around(scene, pod, reading)
         scene.live.keep(scene.run.id, target.uid, Capture(around, logs))
         plan = action.plan(target, around)
     except RingfenceError as error:
-        steps.record_failure(context, incident, label, action.name, error)
-        return Ended(Failed(problem=Problem.of(error)))
-    if isinstance(plan, Refused):
-        return _refused(scene, "plan", plan)
-    steps.record_plan(context, incident, label, plan)
+        plan = error
+    events: list[Event] = []
+    if isinstance(plan, Plan):
+        events.append(steps.plan_made(context, label, plan))
+        events += _await_capture(scene, logs)
+    # All that is known before the first request is one commit: a hundred pods at once wait for each other's.
+    with context.store.write() as session:
+        targets.join(session, incident.id, target, found=pod, how="", actor=context.actor, now=now())
+        timeline.append_all(session, incident.id, events, now())
+    match plan:
+        case RingfenceError():
+            steps.record_failure(context, incident, label, action.name, plan)
+            return Ended(Failed(problem=Problem.of(plan)))
+        case Refused():
+            return _refused(scene, "plan", plan)
+        case Plan():
+            pass
     falling = scene.held or ("" if len(scene.run.targets) > 1 else guard.below_floor(plan.impact))
     if falling:
         held = customers.allowed(scene, falling)
@@ -87,8 +100,6 @@ def cut(scene: Scene) -> Answer:
             return _refused(scene, held.gate, held.refused)
         if held is not None:
             return held
-    if isinstance(logs, LogCapture):
-        _wait_for_capture(scene, logs)
     result = steps.carry_out(context, incident, label, action, plan)
     if steps.is_done(result.outcome):
         scene.live.on_cut(incident)
@@ -97,9 +108,10 @@ def cut(scene: Scene) -> Answer:
 
 def _ended(scene: Scene, result: steps.StepResult) -> Ended:
     context, incident = scene.context, scene.incident
-    with context.store.write() as session:
-        if incidents.get(session, incident.id).state is State.DECLARED:
-            incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
+    if incident.state is State.DECLARED:  # it never is so again
+        with context.store.write() as session:
+            if incidents.get(session, incident.id).state is State.DECLARED:
+                incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
     return Ended(result.outcome, result.proof)
 
 
@@ -145,18 +157,19 @@ def _namespace(context: Context, live: Live, run: Run, namespace: str) -> Namesp
     return known
 
 
-def _wait_for_capture(scene: Scene, logs: LogCapture) -> None:
+def _await_capture(scene: Scene, logs: LogCapture | EvidenceError) -> Iterator[Event]:
+    """What is captured from before the cut, which waits a moment for it and no longer."""
+    if isinstance(logs, EvidenceError):
+        return
     began = time.monotonic()
     opened = logs.wait_opened(scene.context.policy.pre_cut_wait_ms / 1000)
-    event = CaptureOpened(
+    yield CaptureOpened(
         occurred_at=now(),
         actor=scene.context.actor,
         streams=logs.streams,
         opened=opened,
         waited_ms=int((time.monotonic() - began) * 1000),
     )
-    with scene.context.store.write() as session:
-        timeline.append(session, scene.incident.id, event, now())
 
 
 def _gone(scene: Scene) -> Ended:

@@ -64,8 +64,8 @@ def carry(
 ) -> Answer:
     """Plan, ask the gates, apply, verify. ``before`` runs once the gates are open, just before the write."""
     context, incident, target = scene.context, scene.incident, scene.object
-    label = attempts.begin(context, incident, scene.label)
-    if records := attempts.carried_out(context, incident, label):
+    label, records = attempts.take_up(context, incident, scene.label)
+    if records:
         result = steps.conclude(context, incident, label, action, target, records)
         return Ended(result.outcome, result.proof)
     try:

@@ -13,8 +13,9 @@ from ringfence.store import evidence
 def seal(scene: Scene) -> Answer:
     """Seal one pod. Done only when the seal is complete: the evidence gate opens on nothing less."""
     context, incident, target, key = scene.context, scene.incident, scene.object, scene.label
-    with context.store.write() as session:
-        known = evidence.seal_of_capture(session, incident.id, evidence.begin_capture(session, incident.id, key))
+    with context.store.read() as session:
+        begun = evidence.capture_for(session, incident.id, key)
+        known = evidence.seal_of_capture(session, incident.id, begun) if begun is not None else None
     if known is not None:
         return Ended(Already(reason=f"{known.id} was made by this step"))
     view = scene.live.view(scene.run.id, context.cluster)
