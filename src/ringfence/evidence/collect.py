@@ -74,7 +74,7 @@ def collect(
         lambda: (_share(acquirer, view, "namespace", NAMESPACE, "", _place(around.pod)[0], volatility=7),),
         lambda: _identity(acquirer, view, around.pod),
         lambda: _events(acquirer, around.pod),
-        lambda: _siblings(acquirer, siblings),
+        lambda: _siblings(acquirer, view, siblings),
     ]
     found = [item for items in pool.map(lambda task: tuple(task()), tasks) for item in items]
     return found + [
@@ -188,15 +188,16 @@ def _list_events(acquirer: Acquirer, name: str, query: events.EventQuery, namesp
     return acquirer.read(what, lambda: acquirer.cluster.pages(query.resource, namespace, fields=query.fields))
 
 
-def _siblings(acquirer: Acquirer, siblings: Siblings | PlatformError) -> Iterable[EvidenceItem]:
+def _siblings(acquirer: Acquirer, view: Snapshot, siblings: Siblings | PlatformError) -> Iterable[EvidenceItem]:
     for by, how in (("image", "pods that run the same image digest"), ("account", "pods of the same service account")):
         what = What(f"siblings/{by}", "Pod", POD.path(), f"list, then computed: {how}", volatility=4)
         if isinstance(siblings, PlatformError):
             yield acquirer.missing(what, Collected.FAILED, str(siblings))
             continue
         chosen = siblings.by_image if by == "image" else siblings.by_account
-        body = {"scope": siblings.scope, "why_narrow": siblings.why_narrow, "items": list(chosen)}
-        yield acquirer.derived(what, _json(body), datetime.now(UTC))
+        about = _json({"scope": siblings.scope, "why_narrow": siblings.why_narrow})
+        items = b", ".join(map(view.text, chosen))
+        yield acquirer.derived(what, b'{"items": [' + items + b"], " + about[1:], datetime.now(UTC))
 
 
 def _json(body: object) -> bytes:

@@ -12,6 +12,7 @@ from ringfence.actions.tokens import DeleteTokens
 from ringfence.errors import PlatformError, StoreError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import parse_params
+from ringfence.model.incident import Incident
 from ringfence.model.node_helper import NODE_STEPS
 from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
 from ringfence.model.playbook import Playbook
@@ -38,6 +39,7 @@ class Performer:
         self.broken: dict[str, StoreError] = {}
         """Why a run could not go on: the engine keeps the words of an error, and not what kind it was."""
         self._playbooks: dict[str, Playbook] = {}
+        self._incidents: dict[str, tuple[str, Incident]] = {}
 
     def script(self, run_id: str) -> Json:
         """What the workflow needs to know of the run, once: the playbook, the targets, the phases."""
@@ -74,7 +76,7 @@ class Performer:
         """
         with self.context.store.read() as session:
             run = runs.get(session, run_id)
-            incident = incidents.get(session, run.incident)
+            incident = self._incident(session, run, step_id)
             done = runs.step_of(session, run_id, step_id, uid)
             step = self._playbook(session, run).step(step_id)
         if done is not None:
@@ -156,7 +158,15 @@ class Performer:
                 runs.end(session, run, state, why=why, actor=self.context.actor, now=now())
         self.live.forget(run_id)
         self._playbooks.pop(run_id, None)
+        self._incidents.pop(run_id, None)
         return how
+
+    def _incident(self, session: Session, run: Run, step: str) -> Incident:
+        """Read once for a step, and not for each of its targets."""
+        known = self._incidents.get(run.id)
+        if known is None or known[0] != step:
+            known = self._incidents[run.id] = (step, incidents.get(session, run.incident))
+        return known[1]
 
     def _playbook(self, session: Session, run: Run) -> Playbook:
         """Frozen with the run: read and held against its SHA-256 once, not for every target of every step."""

@@ -19,7 +19,7 @@ from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.plan import Verb
-from ringfence.model.timeline import CanaryReported, Event
+from ringfence.model.timeline import CanaryReported, CanaryTried, Event, NodeHelperReported
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.rbac import grants
@@ -34,6 +34,7 @@ from ringfence.store import access, incidents, journal, targets, timeline
 if TYPE_CHECKING:
     from ringfence.platform.kubernetes.audit_log import Doings
 
+_OF_A_POD = (CanaryTried, CanaryReported, NodeHelperReported)
 _AT_ONCE = 4
 _UNBINDS = "identity.unbind"  # named, not imported: a command that only looks needs nothing that acts
 
@@ -97,6 +98,8 @@ def _computed(context: Context, incident: Incident) -> tuple[tuple[AccessPath, .
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
         events = [entry.event for entry in timeline.read(session, incident.id)]
+        # What is said of single pods: every pod is looked for in it, and most events are of evidence.
+        told = [event for event in events if isinstance(event, _OF_A_POD)]
         records = journal.of_incident(session, incident.id)
         before = access.rows(session, incident.id)
     found = [(ref, suspect(context, incident, ref)) for ref in pods]
@@ -108,12 +111,10 @@ def _computed(context: Context, incident: Incident) -> tuple[tuple[AccessPath, .
     done = _doings(context, [pod for _, pod in known])
     try:
         if len(known) == 1:
-            gathered = [_facts(context, incident, view, events, records, done, *known[0])]
+            gathered = [_facts(context, incident, view, told, records, done, *known[0])]
         else:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retest") as pool:
-                gathered = list(
-                    pool.map(lambda one: _facts(context, incident, view, events, records, done, *one), known)
-                )
+                gathered = list(pool.map(lambda one: _facts(context, incident, view, told, records, done, *one), known))
     except PlatformError as error:
         return str(error)
     facts = without_restored(context, events, _without_each_other(gathered, known), before)

@@ -28,6 +28,7 @@ _OF_STEP = (
     )
     .order_by(tables.change.c.intended_at, tables.change.c.ordinal)
 )
+_FENCE = sa.select(tables.incident.c.fence).where(tables.incident.c.id == sa.bindparam("of_incident"))
 _CHANGE = sa.select(tables.change).where(
     tables.change.c.incident == sa.bindparam("of_incident"),
     tables.change.c.step == sa.bindparam("of_step"),
@@ -42,7 +43,7 @@ def intend(
     existing = find(session, incident, step, change.id)
     if existing is not None:
         return existing
-    fence = session.execute(sa.select(tables.incident.c.fence).where(tables.incident.c.id == incident)).scalar_one()
+    fence = session.execute(_FENCE, {"of_incident": incident}).scalar_one()
     record = ChangeRecord(
         incident=incident,
         step=step,
@@ -53,16 +54,17 @@ def intend(
         intended_at=now,
     )
     session.execute(
-        sa.insert(tables.change).values(
-            incident=incident,
-            step=step,
-            id=change.id,
-            action=action,
-            ordinal=ordinal,
-            body=change.to_json(),
-            audit_id=record.audit_id,
-            intended_at=now,
-        )
+        sa.insert(tables.change),
+        {
+            "incident": incident,
+            "step": step,
+            "id": change.id,
+            "action": action,
+            "ordinal": ordinal,
+            "body": change.to_json(),
+            "audit_id": record.audit_id,
+            "intended_at": now,
+        },
     )
     append(
         session,

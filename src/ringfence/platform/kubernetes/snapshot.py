@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ class Snapshot(Cluster):
     def __init__(self, cluster: Cluster) -> None:
         self.__dict__.update(vars(cluster))
         self._answers: dict[_Key, Future[_Answer]] = {}
+        self._texts: dict[tuple[str, str | None], bytes] = {}
         self._guard = threading.Lock()
 
     def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> tuple[Json, ...]:
@@ -65,6 +67,15 @@ class Snapshot(Cluster):
         answer = future.result()
         assert isinstance(answer, Reading)
         return answer
+
+    def text(self, obj: Json) -> bytes:
+        """The JSON of an object that this look has listed, written once: a pod is a sibling of many."""
+        meta = obj["metadata"]
+        key = (meta["uid"], meta.get("resourceVersion"))
+        known = self._texts.get(key)
+        if known is None:
+            known = self._texts[key] = json.dumps(obj, sort_keys=True).encode()
+        return known
 
     def _slot(self, key: _Key) -> tuple[Future[_Answer], bool]:
         """The answer's place, and whether the caller is the one who has to ask."""
