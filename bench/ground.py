@@ -163,22 +163,22 @@ def replay(
     context: Context, levels: Sequence[Sequence[Recorded]], swap: Callable[[str], str], pool: ThreadPoolExecutor
 ) -> None:
     """Send recorded requests again for other victims: the limit. ``swap`` puts their names in."""
-    http = context.cluster._http
-
-    def send(request: Recorded) -> None:
-        answer = http.request(
-            request.method,
-            swap(request.url),
-            content=swap(request.content.decode()).encode() or None,
-            headers={name: value for name, value in request.headers.items() if name != "audit-id"},
-        )
-        answer.read()
-
     for level in levels:
         if len(level) == 1:
-            send(level[0])
+            send(context, level[0], swap)
         else:
-            list(pool.map(send, level))
+            list(pool.map(lambda request: send(context, request, swap), level))
+
+
+def send(context: Context, request: Recorded, swap: Callable[[str], str]) -> None:
+    """One recorded request for another victim, bare."""
+    answer = context.cluster._http.request(
+        request.method,
+        swap(request.url),
+        content=swap(request.content.decode()).encode() or None,
+        headers={name: value for name, value in request.headers.items() if name != "audit-id"},
+    )
+    answer.read()
 
 
 def swapper(pairs: dict[str, str]) -> Callable[[str], str]:

@@ -13,7 +13,7 @@ from ringfence.errors import ChainBroken, StoreError, TargetError
 from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.principal import Principal
-from ringfence.model.timeline import Refusal, ReportWritten
+from ringfence.model.timeline import IncidentDeclared, NoteAdded, Refusal, ReportWritten, StateChanged
 from ringfence.store import incidents, tables, timeline
 from ringfence.store.database import HEAD, Store, open_store
 
@@ -164,3 +164,25 @@ def test_a_naive_time_never_reaches_the_store(store: Store) -> None:
     declare(store)
     with pytest.raises(ValueError, match="timezone"), store.write() as session:
         timeline.append(session, "INC-1", an_event(), datetime(2026, 1, 1))
+
+
+def test_events_of_some_kinds_are_found_whatever_else_is_said_of_their_names(store: Store) -> None:
+    incident = declare(store)
+    with store.write() as session:
+        for text in ('"type":"note.added"', "two"):
+            timeline.append(session, incident.id, NoteAdded(occurred_at=NOW, actor="local/a", text=text), NOW)
+    with store.read() as session:
+        everything = [entry.event for entry in timeline.read(session, incident.id)]
+        notes = timeline.events_of(session, incident.id, NoteAdded)
+        assert notes == tuple(event for event in everything if isinstance(event, NoteAdded))
+        assert timeline.events_of(session, incident.id, NoteAdded, IncidentDeclared) == tuple(everything)
+        assert timeline.events_of(session, incident.id, StateChanged) == ()
+
+
+def test_events_of_some_kinds_come_from_a_chain_that_holds(store: Store) -> None:
+    incident = declare(store)
+    with store.write() as session:
+        timeline.append(session, incident.id, NoteAdded(occurred_at=NOW, actor="local/a", text="one"), NOW)
+        session.execute(sa.update(tables.event).where(tables.event.c.seq == 1).values(body=b"{}"))
+    with store.read() as session, pytest.raises(ChainBroken):
+        timeline.events_of(session, incident.id, NoteAdded)

@@ -15,7 +15,7 @@ from ringfence.model.incident import Incident
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Refused, Skipped, Unknown
 from ringfence.model.proof import Proof
 from ringfence.model.run import Approval, Decision, Run, RunState, StepRun
-from ringfence.model.timeline import Event
+from ringfence.model.timeline import Event, NodeHelperSwitched
 from ringfence.response import node_events
 from ringfence.response.context import Context, Policy
 from ringfence.response.statement import Statement, retest
@@ -120,7 +120,7 @@ def _view(
         lease = commands.lease_of(session, incident.id)
         lacking = _lacking(session, incident.id, seals, wanted)
         unpaged = pages.undelivered(session, incident.id)
-        helper_on = node_events.is_on(entry.event for entry in timeline.read(session, incident.id))
+        helper_on = node_events.is_on(timeline.events_of(session, incident.id, NodeHelperSwitched))
     siblings, serving = statement.siblings, statement.serving
     return View(
         incident=current,

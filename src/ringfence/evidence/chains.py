@@ -42,12 +42,20 @@ class Chains:
 
     def read(self, session: Session, incident: str) -> Known:
         """Both chains at least up to the session's snapshot, from their first entry. Raises Tampered, ChainBroken."""
-        with self._lock:
-            known = self._known.setdefault(incident, Known())
+        with self._lock:  # one after the other: each reads what is new, and not what another is reading
+            known = self._read(session, incident, self._known.get(incident, Known()))
+            self._known[incident] = known
+            self._known.move_to_end(incident)
+            while len(self._known) > _INCIDENTS:
+                self._known.popitem(last=False)
+        return known
+
+    @staticmethod
+    def _read(session: Session, incident: str, known: Known) -> Known:
         if events.erased(session, incident, known.timeline.head.seq) != known.timeline.erased:
             known = Known()  # what was erased by law must not be sealed again
         head = known.timeline.head
-        newer = Known(
+        return Known(
             custody.strand(
                 map(custody_entry, rows.custody(session, incident, after=known.custody.head.seq)), known.custody
             ),
@@ -58,14 +66,6 @@ class Chains:
             ),
             known.walked,
         )
-        with self._lock:
-            kept = self._known.get(incident)
-            if kept is None or kept.walked is not newer.walked or newer.timeline.head.seq >= kept.timeline.head.seq:
-                self._known[incident] = newer
-            self._known.move_to_end(incident)
-            while len(self._known) > _INCIDENTS:
-                self._known.popitem(last=False)
-        return newer
 
 
 @canonical.remembering(len)

@@ -31,8 +31,8 @@ def take_up(context: Context, incident: Incident, label: str) -> tuple[str, tupl
     if not records or not all(record.outcome is not None and is_done(record.outcome) for record in records):
         return name, ()
     with context.store.read() as session:
-        events = [entry.event for entry in timeline.read(session, incident.id)]
-    planned = [len(event.changes) for event in events if isinstance(event, PlanMade) and event.step == name]
+        plans = timeline.events_of(session, incident.id, PlanMade)
+    planned = [len(event.changes) for event in plans if isinstance(event, PlanMade) and event.step == name]
     return name, records if planned and len(records) >= max(planned) else ()
 
 

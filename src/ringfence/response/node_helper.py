@@ -142,7 +142,7 @@ def require_on(context: Context, incident: Incident) -> None:
     """Raises Guarded unless the helper is configured and on for this incident."""
     _configured(context)
     with context.store.read() as session:
-        on = node_events.is_on(entry.event for entry in timeline.read(session, incident.id))
+        on = node_events.is_on(timeline.events_of(session, incident.id, NodeHelperSwitched))
     if not on:
         raise Guarded(
             f"the node helper is off for {incident.id}",

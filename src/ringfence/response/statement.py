@@ -19,7 +19,8 @@ from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.plan import Verb
-from ringfence.model.timeline import CanaryReported, CanaryTried, Event, NodeHelperReported
+from ringfence.model.recovery_events import WatchOpened
+from ringfence.model.timeline import CanaryReported, CanaryTried, Event, NodeHelperReported, RunStarted
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
 from ringfence.platform.kubernetes.rbac import grants
@@ -97,8 +98,8 @@ def _computed(context: Context, incident: Incident) -> tuple[tuple[AccessPath, .
     """The rows and the facts that they were computed from; why that could not be done."""
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == POD.kind]
-        events = [entry.event for entry in timeline.read(session, incident.id)]
-        # What is said of single pods: every pod is looked for in it, and most events are of evidence.
+        events = timeline.events_of(session, incident.id, *_OF_A_POD, WatchOpened, RunStarted)
+        # What is said of single pods: each pod is looked for in it.
         told = [event for event in events if isinstance(event, _OF_A_POD)]
         records = journal.of_incident(session, incident.id)
         before = access.rows(session, incident.id)

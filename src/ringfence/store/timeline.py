@@ -144,6 +144,20 @@ def read(session: Session, incident: str) -> tuple[TimelineEntry, ...]:
     return tuple(found)
 
 
+def events_of(session: Session, incident: str, *kinds: type[Event]) -> tuple[Event, ...]:
+    """The events of some kinds, in order. The whole chain is verified; what is of no such kind is not read further.
+    Raises ChainBroken."""
+    names = [json.dumps(kind.model_fields["type"].default).encode() for kind in kinds]
+    marks = [b'"type":' + name for name in names]  # as the canonical form spells it, wherever it stands
+    likely = (
+        row.body
+        for row in _verified(session, incident)
+        if row.body is not None and any(mark in row.body for mark in marks)
+    )
+    events = (parse(body)[1] for body in likely)
+    return tuple(event for event in events if isinstance(event, kinds))
+
+
 def parse(body: bytes) -> tuple[datetime, Event]:
     """When an event was recorded, and the event, of a stored body. Raises StoreError for one that is none of ours."""
     try:
