@@ -65,6 +65,18 @@ def test_only_what_checks_the_configuration_is_built_before_something_is_read() 
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_a_condition_is_read_without_the_library_of_a_command_line() -> None:
+    """``contain`` reads one before its cut; ``cel`` as a package imports a whole prompt."""
+    program = (
+        "import sys\n"
+        "from ringfence.playbooks import find, load\n"
+        "load(*find('compromised-workload'))\n"
+        "print([name for name in ('cel.cli', 'prompt_toolkit', 'typer') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
 @pytest.mark.parametrize(
     ("words", "ready"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 from ringfence.playbooks import CelError, compile_expression, evaluate
 from ringfence.playbooks.cel import MAX_BRACKETS, MAX_ITEMS, MAX_LENGTH, MAX_TEXT, MAX_TOKENS, rehearse
+from ringfence.playbooks.cel_library import library
 
 VALUES: dict[str, Any] = {
     "incident": {"id": "INC-1", "type": "drill", "severity": "high", "state": "containing", "title": "A drill"},
@@ -184,10 +185,9 @@ REFUSED: dict[str, str] = {
 def test_what_would_take_the_process_is_refused_before_the_library_sees_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cel
 
     asked: list[str] = []
-    monkeypatch.setattr(cel, "compile", asked.append)
+    monkeypatch.setattr(library(), "compile", asked.append)
     with pytest.raises(CelError):
         compile_expression(REFUSED[name], "it")
     assert not asked

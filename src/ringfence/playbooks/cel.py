@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ringfence.playbooks.cel_library import library
 from ringfence.playbooks.errors import CelError, legible
 
 MAX_LENGTH = 2048
@@ -70,10 +71,8 @@ class Expression:
 def compile_expression(text: str, where: str) -> Expression:
     """Read and compile. ``where`` names the condition in messages. Raises CelError."""
     paths = _Checker(text, where).check()
-    import cel  # 0.2 s, for its command line's libraries; most playbooks have no condition
-
     try:
-        program = cel.compile(text)
+        program = library().compile(text)
     except BaseException as error:
         raise _translated(error, where, "it is not CEL", "correct the expression") from error
     return Expression(text, where, paths, program)
