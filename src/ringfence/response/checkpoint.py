@@ -19,6 +19,7 @@ from ringfence.actions.checkpoint import Checkpoint
 from ringfence.errors import Denied, Guarded, NotFound, RingfenceError, StoreError, TargetError
 from ringfence.evidence.acquire import Acquirer, What, name_part
 from ringfence.evidence.handling import read_item
+from ringfence.model import step_names
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
@@ -114,7 +115,7 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
     action = Checkpoint(context.cluster, settings, seconds=seconds, heard=heard)
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
-    label = steps.next_step(context, incident, "node-checkpoint")
+    label = steps.next_step(context, incident, step_names.CHECKPOINT)
     try:
         around = action.look(context.cluster_id, target, context.pool)
         refused = guard.protected(around.pod, context.policy)
