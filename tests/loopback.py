@@ -1,4 +1,4 @@
-"""A real HTTP server on 127.0.0.1 for the length of a ``with`` block: what tests/wire.py and tests/faults/proxy.py
+"""A real HTTP server for the length of a ``with`` block: what tests/wire.py and tests/faults/proxy.py
 have in common."""
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from typing import Any, Self
 
 
 class Loopback:
-    """``handler`` answers; ``closing`` is set once the block ends, for answers that take their time."""
+    """``handler`` answers; ``closing`` is set once the block ends, for answers that take their time. ``address`` is
+    one of this machine's."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        handler: type[BaseHTTPRequestHandler],
+        *,
+        tls: ssl.SSLContext | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server((address, 0), handler)
         if tls is not None:
             # The handshake belongs to the connection's own thread: a client that refuses us must not end the server.
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -27,7 +34,15 @@ class Loopback:
 
     @property
     def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://{self.address}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return str(self._server.server_address[0])
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
     def __enter__(self) -> Self:
         self._thread.start()

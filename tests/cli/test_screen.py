@@ -19,6 +19,7 @@ from ringfence.cli.view import Customers, View
 from ringfence.cli.views import exit_code
 from ringfence.errors import ExitCode
 from ringfence.model.access import Acceptance, AccessPath, PathState
+from ringfence.model.enforcement import Enforcement
 from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, Unknown
@@ -207,6 +208,20 @@ def test_a_computed_cut_says_that_it_is_not_proven(capsys: pytest.CaptureFixture
     rows = (row("network.egress", PathState.UNSEEN), row("network.ingress", PathState.UNSEEN))
     text = shown(capsys, view(rows, outcome=Applied(), seconds_to_cut=0.42))
     assert "new traffic cut in 0.4 s: computed, NOT YET PROVEN" in text
+
+
+def test_what_a_probe_has_seen_stands_beside_what_is_only_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = Enforcement(cluster="c1", holds=False, saw="4 paths", namespace="bank", node="n", at=NOW, by="bob")
+    words = "a deny-all DID NOT HOLD on node n\x1b[2J (3 h ago)"
+    rows = (row("network.egress", PathState.UNSEEN), row("network.ingress", PathState.UNSEEN))
+    text = shown(capsys, view(rows, enforcement=seen, enforcement_words=words))
+    assert "NOT YET PROVEN (a deny-all DID NOT HOLD on node n" in text
+    assert "\x1b" not in text
+    assert NODE_ON in text
+    proven = tuple(one.model_copy(update={"state": PathState.DEAD, "level": Level.PROVEN}) for one in rows)
+    text = shown(capsys, view(proven, enforcement=seen, enforcement_words=words))
+    assert "DID NOT HOLD" not in text
+    assert NODE_ON not in text
 
 
 def test_one_open_direction_is_not_hidden_by_the_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from ringfence.errors import RingfenceError
 from ringfence.model.run import Decision
 from ringfence.model.timeline import NodeHelperSwitched
 from ringfence.platform.kubernetes.resources import POD
-from ringfence.response import consent, node_helper, orders, verbs
+from ringfence.response import checkpoint, consent, node_helper, orders, verbs
 from ringfence.response.capture import recapture_all
 from ringfence.response.conduct import Conductor, conducting
 from ringfence.response.context import Context
@@ -32,7 +32,7 @@ from ringfence.response.seek import seek
 from ringfence.response.statement import accept, retest
 from ringfence.response.verbs import Wish
 from ringfence.response.watching.watcher import Options, Watcher
-from ringfence.store import approvals, incidents, runs, timeline
+from ringfence.store import approvals, evidence, incidents, runs, timeline
 from tests.crash import clock
 from tests.crash.moments import Moment, watch
 from tests.crash.scenarios import Order
@@ -42,6 +42,8 @@ from tests.node_world import HELPERS
 INCIDENT = "INC-1"
 DIED = -signal.SIGKILL
 FILLER = "filler"
+REFERENCE = "checkpoint.reference"
+"""The kind of the items that a checkpoint seals."""
 FILES = Path(__file__).parent
 
 
@@ -71,6 +73,7 @@ class Home:
             "node_helper": {"enabled": True, "image": "tools.test/python:3", "namespace": HELPERS, "seconds": 10},
             "canary": {"image": "tools.test/python:3", "namespace": "probes", "seconds": 5},
             "identity": {"legacy_tokens": True},
+            "checkpoint": {"enabled": True, "seconds": 5},
             "containment": {"delete_wait_seconds": 2, "token_canary": True},
         }
 
@@ -199,13 +202,16 @@ def incident_of(context: Context):  # type: ignore[no-untyped-def]
 
 
 def typed(context: Context) -> int:
-    """How many of the orders have left their mark: a run for each command, a decision for each approval, a switch."""
+    """How many of the orders have left their mark: a run for each command, a decision for each approval, a switch, and
+    the seal of a checkpoint."""
     if not known(context):
         return 0
     with context.store.read() as found:
         decided = [one for one in approvals.of_incident(found, INCIDENT) if one.decision is not Decision.PENDING]
         switched = [one for one in timeline.read(found, INCIDENT) if isinstance(one.event, NodeHelperSwitched)]
-        return len(runs.of_incident(found, INCIDENT)) + len(decided) + len(switched)
+        captures = [evidence.capture_of(found, seal.id) for seal in evidence.seals(found, INCIDENT)]
+        sealed = [one for one in captures if any(i.kind == REFERENCE for i in evidence.items(found, INCIDENT, one))]
+        return len(runs.of_incident(found, INCIDENT)) + len(decided) + len(switched) + len(sealed)
 
 
 def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -> None:
@@ -221,6 +227,9 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
     match order.verb:
         case "node-on":
             node_helper.switch_on(context, incident_of(context), "a crash test")
+        case "checkpoint":
+            for made in checkpoint.checkpoint_all(context, incident_of(context), only="", say=print):
+                print(made)
         case "keep":
             context.cluster.find(POD, namespace, THIEF)
             watcher = Watcher(context, print, lambda _incident: None, Options(guard=True))

@@ -3,15 +3,19 @@ them died."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ringfence.actions.perform import is_proxied
 from ringfence.model.access import AccessPath, PathState
 from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Unknown, describe
+from ringfence.model.timeline import PlanMade
 from ringfence.response import token_canary
 from ringfence.response.steps import is_done
 from ringfence.seal import custody
@@ -52,6 +56,7 @@ class Ending:
     steps: dict[str, str]
     why: dict[str, str]
     actions: set[str]
+    journalled: set[str]
     approvals: list[str]
     seals: list[tuple[str, bool]]
     items: dict[int, dict[str, str]]
@@ -101,6 +106,7 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
         steps={"/".join(key): "done" if is_done(one.outcome) else one.outcome.kind for key, one in of_run.items()},
         why={"/".join(key): describe(one.outcome) for key, one in of_run.items() if not is_done(one.outcome)},
         actions={step.action for step in of_run.values()},
+        journalled={record.action for record in journal.of_incident(session, incident.id)},
         approvals=[one.decision.value for one in approvals.of_incident(session, incident.id)],
         seals=[(refs.get(seal.subject_uid, "no target"), seal.complete) for seal in seals],
         items={
@@ -130,9 +136,30 @@ def journal_of(session: Session, incident: Incident, api: Witness) -> list[str]:
     records = journal.of_incident(session, incident.id)
     wrong = [f"{effect.what} took effect twice under one Audit-ID" for effect in twice(api)]
     wrong += unresolved(session, incident)
-    done = {record.audit_id for record in records if record.outcome is not None and is_done(record.outcome)}
+    wrong += untold(session, incident)
+    done = {record.audit_id for record in records if _stands(record)}
     wrong += [f"{one.what} took effect and is not in the journal" for one in api.effects if one.audit_id not in done]
     return wrong
+
+
+def _stands(record: ChangeRecord) -> bool:
+    """Whether the journal admits the change. Of an archive on a node nobody can say more than that it may be there."""
+    if isinstance(record.outcome, Unknown):
+        return is_proxied(record.change)
+    return record.outcome is not None and is_done(record.outcome)
+
+
+def untold(session: Session, incident: Incident) -> list[str]:
+    """Archives that were, or may have been, written before by another step, and of which a later plan says nothing."""
+    asked = [record for record in journal.of_incident(session, incident.id) if is_proxied(record.change)]
+    events = [entry.event for entry in timeline.read(session, incident.id)]
+    caveats = {event.step: event.caveats for event in events if isinstance(event, PlanMade)}
+    return [
+        f"{later.step} asks for {later.change.id} again and does not say that {first.step} has"
+        for first, later in itertools.combinations(asked, 2)
+        if first.step != later.step and first.change.subresource == later.change.subresource and _stands(first)
+        if not any(words.startswith(f"{later.change.id}: {first.step} ") for words in caveats[later.step])
+    ]
 
 
 def unresolved(session: Session, incident: Incident) -> list[str]:
@@ -140,7 +167,7 @@ def unresolved(session: Session, incident: Incident) -> list[str]:
     left = [
         f"{record.step}:{record.change.id} has no result"
         for record in journal.of_incident(session, incident.id)
-        if record.outcome is None or isinstance(record.outcome, Unknown)
+        if record.outcome is None or (isinstance(record.outcome, Unknown) and not is_proxied(record.change))
     ]
     unsealed = evidence.unsealed_captures(session, incident.id)
     return left + [f"capture {number} holds items and was never sealed" for number in unsealed]

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from ringfence.durable.scope import WorkflowScope
+from ringfence.platform.kubernetes import checkpoints
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.seal.files import NewFile
 from ringfence.store.database import Store
@@ -101,6 +102,20 @@ def _caller(frame: FrameType | None) -> str:
 def _watch_requests(tell: Tell) -> None:
     for verb in ("create", "patch", "delete"):
         _watch_verb(verb, getattr(Cluster, verb), tell)
+    _watch_kubelet(checkpoints.ask, tell)
+
+
+def _watch_kubelet(ask: Callable[..., bytes], tell: Tell) -> None:
+    """A checkpoint is a request to a node, and changes no object."""
+
+    def watched(*arguments: Any, **named: Any) -> bytes:
+        tell("request", "before", "checkpoint")
+        try:
+            return ask(*arguments, **named)
+        finally:
+            tell("request", "after", "checkpoint")
+
+    checkpoints.ask = watched
 
 
 def _watch_verb(verb: str, send: Callable[..., Any], tell: Tell) -> None:

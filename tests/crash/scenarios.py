@@ -16,7 +16,7 @@ from ringfence.playbooks import builtin_names, find, load
 @dataclass(frozen=True)
 class Order:
     """One command of an operator: contain, respond, approve, eradicate, release, recover, collect, watch,
-    node-on, or keep: one look of the watcher, after somebody has taken the fence off.
+    node-on, checkpoint, or keep: one look of the watcher, after somebody has taken the fence off.
 
     ``playbook`` is one of the library, or a file beside this one.
     """
@@ -68,6 +68,8 @@ FOLLOW_UP = "response.orders.follow_up"
 """Where a command's run about an incident that is there is placed."""
 SWITCH = "response.node_helper._switch"
 CONTAIN = Order("contain", target="pod/cards-1")
+TWINS = Order("contain", target="pod/twins")
+"""A pod of two containers, each of which has a memory."""
 STUBBORN = Order("contain", target="pod/stubborn")
 """Admission lets nobody touch that pod."""
 STOP = (Order("respond", "stop-workload", "deployment/cards", "fence"), Order("approve"))
@@ -79,6 +81,7 @@ SHORT = (
     Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=3),
     Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
     Scenario("keep", (CONTAIN, Order("keep")), share=3, since="response.watching.watcher._keep"),
+    Scenario("checkpoint", (TWINS, Order("checkpoint")), since="response.checkpoint._checkpoint"),
     Scenario("cut-on-node", (STUBBORN, Order("node-on"), STUBBORN), share=5, since=SWITCH),
     Scenario(
         "on-the-node",

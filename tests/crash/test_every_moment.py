@@ -13,6 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ringfence.actions.checkpoint import Checkpoint
+from ringfence.actions.node_helper import NODE_ACTIONS
+from ringfence.actions.registry import ACTIONS
 from ringfence.model.catalogue import CATALOGUE
 from ringfence.playbooks import builtin_names
 from tests.crash.conftest import MakePlace, Undisturbed
@@ -85,6 +88,8 @@ def test_every_action_is_among_them(undisturbed: Callable[[Scenario], Undisturbe
     assert {moment.when for moment in deaths} == {"before", "worked", "after"}
     tried = {action for scenario in SCENARIOS for action in undisturbed(scenario).ending.actions}
     assert tried == set(CATALOGUE)
+    sent = {action for scenario in SCENARIOS for action in undisturbed(scenario).ending.journalled}
+    assert sent >= {*ACTIONS, *NODE_ACTIONS, Checkpoint.name}
 
 
 def test_every_playbook_is_among_them() -> None:

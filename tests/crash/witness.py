@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from ringfence.platform.kubernetes.checkpoints import FOLDER
 from ringfence.platform.kubernetes.resources import (
     APPLICATION,
     APPLICATION_SET,
@@ -22,12 +23,13 @@ from ringfence.platform.kubernetes.resources import (
 from tests.actions.test_canary import World
 from tests.node_world import HELPERS, NodeWorld
 from tests.simulator import Refusal, Simulator, _is_dry, _key, owner_reference
-from tests.small_bank import add_pod, furnish
+from tests.small_bank import add_pod, furnish, pod_body
 from tests.wire import Answer, Request
 
 Json = dict[str, Any]
 _SECONDS = 60
 _THROWN_AWAY = re.compile("/ringfence-(canary|peer|node)-")
+ARCHIVING = "/proxy/checkpoint/"
 _NOTHING = Request("GET", "/api/v1/namespaces/kube-system", {}, {}, b"")
 MENDED = "registry.test/cards:1.5"
 """What the Deployment starts: another image than that of the pods, so that a recovery finds the hole closed."""
@@ -69,8 +71,8 @@ class Hold:
 
 
 class Witness(NodeWorld, World):
-    """``effects``: every request that changed something, in order. Small kubelets play the canary's pods, and those of
-    the node helper."""
+    """``effects``: every request that changed something, in order; an archive on a node is such a change. Small
+    kubelets play the canary's pods, and those of the node helper."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +100,8 @@ class Witness(NodeWorld, World):
             raise Refusal(403, "admission webhook denied the request: no label may change")
         if request.method == "GET" or _is_dry(request) or request.path.endswith(_ASKS):
             return super()._answer(request)
+        if ARCHIVING in request.path:
+            return self._archive(request)
         super()._answer(_NOTHING)  # what the kubelet did meanwhile is no effect of this request
         before = {key: _visible(obj) for key, obj in self.objects.items()}
         answer = super()._answer(request)
@@ -106,6 +110,12 @@ class Witness(NodeWorld, World):
             effect = Effect(request.headers.get("audit-id", ""), f"{request.method} {request.path}{name}")
             self.effects.append(effect)
         return answer
+
+    def _archive(self, request: Request) -> Answer:
+        """A kubelet that can: each time another archive."""
+        container = request.path.rpartition("/")[2]
+        self.effects.append(Effect(request.headers["audit-id"], f"POST {request.path}"))
+        return Answer(body=json.dumps({"items": [f"{FOLDER}/{container}-{len(self.effects)}.tar"]}).encode())
 
 
 def _visible(obj: Json) -> str:
@@ -125,6 +135,10 @@ def bank() -> Witness:
     }
     api.objects[_key(NODE, "", "node-1")].setdefault("spec", {})
     add_pod(api, "stubborn", labels={"app": "stubborn"})
+    twins = pod_body(container="left")
+    for part in (twins["spec"]["containers"], twins["status"]["containerStatuses"]):
+        part.append({**part[0], "name": "right"})
+    add_pod(api, "twins", twins, labels={"app": "twins"})
     _deliver(api)
     api.add(SCALED_OBJECT, "bank", "cards", {"spec": {"scaleTargetRef": {"name": "cards"}}})
     return api
@@ -163,7 +177,9 @@ def plain(api: Simulator, fence: str) -> Json:
 def effects(api: Witness, fence: str) -> Counter[str]:
     """How often each change was made, by what it was made to."""
     # What a crash ended of the pods that are thrown away is made anew, by others.
-    return Counter(_same(effect.what, fence) for effect in api.effects if not _THROWN_AWAY.search(effect.what))
+    found = Counter(_same(effect.what, fence) for effect in api.effects if not _THROWN_AWAY.search(effect.what))
+    # Whose answer died with the process is asked again: that this is told, the ending looks at.
+    return Counter({what: 1 if ARCHIVING in what else count for what, count in found.items()})
 
 
 def twice(api: Witness) -> list[Effect]:

@@ -25,7 +25,7 @@ _EVENTS = {
 
 def rendered(text: str) -> str:
     """The page with its tables as they are to be."""
-    for name, content in (("answers", answers()), ("others", others())):
+    for name, content in (("answers", answers()), ("of a node", of_a_node()), ("others", others())):
         begin = BEGIN.format(name)
         before, mark, rest = text.partition(begin)
         _old, end, after = rest.partition(END)
@@ -44,6 +44,26 @@ def answers() -> str:
     for name, rows in by_name.items():
         lines.append((name, *(_words(rows.get(column)) for column in ("before", "after", "late"))))
     return _markdown(("what comes back", "not carried out", "carried out", "carried out after the answer"), lines)
+
+
+def of_a_node() -> str:
+    """One line for each answer, to a request that is passed on to a kubelet."""
+    by_name: dict[str, dict[str, Row]] = {}
+    for row in table.rows(of_node=True):
+        by_name.setdefault(row.name, {})[row.arrives] = row
+    lines = [
+        (name, *(_words_of_node(rows.get(column)) for column in ("before", "after", "late")))
+        for name, rows in by_name.items()
+    ]
+    return _markdown(("what comes back", "not carried out", "carried out", "carried out after the answer"), lines)
+
+
+def _words_of_node(row: Row | None) -> str:
+    if row is None:
+        return NEVER
+    alone, both = (table.expected(row, Verb.CREATE, witness=witness, of_node=True) for witness in (False, True))
+    first = _outcome(alone.kind, alone.code if alone.kind == table.FAILED else "")
+    return first if alone == both else f"{first}; with the log: {both.then}"
 
 
 def others() -> str:

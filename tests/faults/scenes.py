@@ -1,6 +1,6 @@
 """Throw-away objects for each registered action, in a namespace of the test's own: something to act on, no packets.
 
-Nothing of it runs: the pods ask for a node that is not there. A scene whose action has no entry here fails a test.
+Nothing of it runs: the pods ask for a node that is not there. An action that has no scene here fails a test.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from lab.kube import Kube
 from ringfence.actions.base import Action, Settings
+from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NodeCut, Options
 from ringfence.actions.registry import ACTIONS
 from ringfence.model.objects import ObjectRef
@@ -28,16 +29,19 @@ ADMISSION = "admissionregistration.k8s.io/v1"
 RBAC = "rbac.authorization.k8s.io/v1"
 ARGOCD = "argoproj.io/v1alpha1"
 KEDA = "keda.sh/v1alpha1"
+KUBELET_SECONDS = 5.0
 
 
 @dataclass
 class Stage:
-    """Where one case plays: ``made`` are the objects to take away again. ``tag`` is unique."""
+    """Where one case plays: ``made`` are the objects to take away again. ``tag`` is unique. ``kubelet``: address and
+    port of one that makes checkpoints."""
 
     kube: Kube
     namespace: str
     tag: str
     fence: str
+    kubelet: tuple[str, int]
     made: list[Json] = field(default_factory=list)
 
     def make(self, api_version: str, kind: str, spec: Json, *, namespaced: bool = True, **meta: Any) -> Json:
@@ -86,7 +90,8 @@ class Stage:
 class Scene:
     """``changes`` are the ids of the plan's mutating requests in order, ``{tag}``, ``{namespace}`` and ``{run}`` for
     what is of the case alone. ``shared`` of them, the first ones, are the very requests of another scene. ``planned``
-    makes the plan, where it is another than the action's first."""
+    makes the plan, where it is another than the action's first. ``of_node``: they go through the API server to a
+    kubelet, and no object shows what became of them."""
 
     name: str
     action: str
@@ -94,6 +99,7 @@ class Scene:
     changes: tuple[str, ...]
     settings: Json = field(default_factory=dict)
     shared: int = 0
+    of_node: bool = False
     planned: Callable[[Action[Any], ObjectRef, Any], Plan | Already | Refused] = lambda action, target, around: (
         action.plan(target, around)
     )
@@ -102,6 +108,8 @@ class Scene:
         """The action, as it is made there. The node helper's pods are made in the scene's own namespace."""
         if self.action == NodeCut.name:
             return NodeCut(cluster, settings, Options(image="ringfence.test/pause:1", namespace=namespace))
+        if self.action == Checkpoint.name:
+            return Checkpoint(cluster, settings, seconds=KUBELET_SECONDS)
         return ACTIONS[self.action](cluster, settings)
 
 
@@ -199,6 +207,23 @@ def _node(stage: Stage) -> Json:
     return stage.make("v1", "Node", {}, namespaced=False)
 
 
+def _remembering_pod(stage: Stage) -> Json:
+    """A pod whose container runs, as far as its status says, on a node whose kubelet makes checkpoints."""
+    address, port = stage.kubelet
+    stage.make("v1", "Node", {}, namespaced=False)
+    reached = {
+        "addresses": [{"type": "InternalIP", "address": address}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }
+    stage.kube.patch("v1", "Node", stage.tag, body={"status": reached}, subresource="status")
+    spec = {name: value for name, value in stage.pod_spec().items() if name != "nodeSelector"}
+    pod = stage.make("v1", "Pod", {**spec, "nodeName": stage.tag}, labels={"app": stage.tag})
+    seen = {"name": "app", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {}}}
+    status = {"phase": "Running", "containerStatuses": [seen]}
+    stage.kube.patch("v1", "Pod", stage.tag, stage.namespace, body={"status": status}, subresource="status")
+    return pod
+
+
 def _delivered(stage: Stage) -> Json:
     """A Deployment of an Application that syncs by itself. Argo CD does not look into this namespace for any."""
     mark = f"{stage.namespace}_{stage.tag}:apps/Deployment:{stage.namespace}/{stage.tag}"
@@ -256,5 +281,6 @@ SCENES: tuple[Scene, ...] = (
     Scene("delete-tokens", "identity.delete_tokens", _pod_with_tokens, ("delete-{tag}-a", "delete-{tag}-b")),
     Scene("node-helper", "node.cut", _placed_pod, ("cut-{run}",)),
     Scene("left-helper", "node.cut", _left_helper, ("remove-{tag}-helper-left-{run}",), planned=_taken_away),
+    Scene("checkpoint", "node.checkpoint", _remembering_pod, ("checkpoint-app",), of_node=True),
     Scene("unbind", "identity.unbind", _bound_pod, (f"{_UNBIND}-alone", f"{_UNBIND}-both")),
 )

@@ -2,6 +2,9 @@
 
 One row for each fault; ``expected`` derives the outcome from what the fault is, not from a list of answers. The page
 docs/concepts/when-the-api-fails.md shows ``rows()``, and a test compares them.
+
+``of_node``: a request that the API server passes on to a kubelet. No object shows what became of it, and it is asked
+once, whatever a 429 says.
 """
 
 from __future__ import annotations
@@ -62,6 +65,8 @@ SPOILS: dict[str, Spoil] = {
 _REFUSALS = {401: "denied", 403: "denied", 404: "not-found", 409: "conflict", 422: "invalid", 302: "invalid"}
 _NEVER_WITH_EFFECT = ("401", "429", "302")
 """Answers that are given before a request is carried out, by whoever gives them."""
+_BEFORE_IT_IS_PASSED_ON = ("403, the authoriser", "403, admission", "404")
+"""Answers that the API server gives before it asks a kubelet. (Of its own objects a gateway may have asked twice.)"""
 
 
 @dataclass(frozen=True)
@@ -92,22 +97,26 @@ class Want:
     landed: bool
 
 
-def rows() -> tuple[Row, ...]:
+def rows(*, of_node: bool = False) -> tuple[Row, ...]:
     found: list[Row] = []
     for name, spoil in SPOILS.items():
         if not isinstance(spoil, Relabelled):
             found.append(Row(name, Fault(spoil, reaches=False), "before"))
-        if not name.startswith(_NEVER_WITH_EFFECT):
+        if not name.startswith(_NEVER_WITH_EFFECT) and not (of_node and name in _BEFORE_IT_IS_PASSED_ON):
             found.append(Row(name, Fault(spoil, reaches=True), "after"))
     for name in ("504", "connection cut"):
         found.append(Row(name, Fault(SPOILS[name], reaches=True, later=True), "late"))
+        if of_node:
+            continue
         found.append(Row(name, Fault(SPOILS[name], reaches=False), "before", blind=True))
         found.append(Row(name, Fault(SPOILS[name], reaches=True), "after", blind=True))
     return tuple(found)
 
 
-def expected(row: Row, verb: Verb, *, witness: bool = False) -> Want:
+def expected(row: Row, verb: Verb, *, witness: bool = False, of_node: bool = False) -> Want:
     """What a step must say. ``witness``: the audit log can be read as well."""
+    if of_node:
+        return _expected_of_node(row, witness=witness)
     spoil, landed = row.fault.spoil, row.arrives != "before"
     found = APPLIED if witness else ALREADY
     if isinstance(spoil, Relabelled):
@@ -130,6 +139,19 @@ def expected(row: Row, verb: Verb, *, witness: bool = False) -> Want:
     return Want(FAILED, code, FAILED, code, False)
 
 
+def _expected_of_node(row: Row, *, witness: bool) -> Want:
+    spoil, landed = row.fault.spoil, row.arrives != "before"
+    if isinstance(spoil, Relabelled):
+        return Want(APPLIED, "", APPLIED, "", True)
+    if not landed and (row.name.startswith(_NEVER_WITH_EFFECT) or row.name in _BEFORE_IT_IS_PASSED_ON):
+        code = "throttled" if row.name.startswith("429") else _code(row)
+        return Want(FAILED, code, FAILED, code, False)
+    if landed and witness:
+        first = (UNKNOWN, "unanswered") if row.arrives == "late" else (APPLIED, "")
+        return Want(*first, APPLIED, "", True)
+    return Want(UNKNOWN, "unanswered", UNKNOWN, "unanswered", landed)
+
+
 def _code(row: Row) -> str:
     """The code of a refusal that the API server vouches for; empty when the answer says nothing about the request."""
     spoil = row.fault.spoil
@@ -146,9 +168,14 @@ def code_of(outcome: Outcome) -> str:
 
 
 # --- what somebody else does meanwhile -----------------------------------------------------------------
-def interfered(what: str, verb: Verb, *, witness: bool) -> tuple[str, str] | None:
+def interfered(what: str, verb: Verb, *, witness: bool, of_node: bool = False) -> tuple[str, str] | None:
     """Outcome and code when somebody else acts: ``vanished`` before the request, or, after it was carried out and its
-    answer lost, ``ended`` (the object is gone) or ``reverted`` (it is as it was). None: cannot be."""
+    answer lost, ``ended`` (the object is gone) or ``reverted`` (it is as it was). None: cannot be.
+
+    ``of_node``: the object is the node."""
+    if of_node:
+        after = (APPLIED, "") if witness else (UNKNOWN, "unanswered")
+        return {"vanished": (FAILED, "not-found"), "ended": after}.get(what)
     match what, verb:
         case "vanished", Verb.CREATE:
             return None

@@ -38,6 +38,15 @@ def test_what_is_said_at_first_is_never_the_opposite(row: table.Row) -> None:
         assert want.kind in ("failed", "unknown")
 
 
+@pytest.mark.parametrize("row", table.rows(of_node=True), ids=lambda row: row.title)
+@pytest.mark.parametrize("witness", [False, True])
+def test_of_a_node_nothing_is_said_that_is_not_so(row: table.Row, witness: bool) -> None:
+    """Where nobody can tell, it stays unknown: neither a success nor a failure."""
+    want = table.expected(row, Verb.CREATE, witness=witness, of_node=True)
+    assert want.then in (("applied", "unknown") if want.landed else ("failed", "unknown"))
+    assert (want.then == "applied") is (want.landed and (witness or want.kind == "applied"))
+
+
 def test_every_status_of_the_issue_is_there() -> None:
     statuses = {spoil.status for spoil in table.SPOILS.values() if isinstance(spoil, Instead)}
     assert statuses >= {200, 403, 404, 409, 422, 429, 500, 504}

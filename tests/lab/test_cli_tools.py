@@ -297,6 +297,12 @@ def test_two_probe_pods_show_that_policies_are_enforced_and_go(
     ringfence.configure("canary", image=PYTHON, image_pull_policy="Never", seconds=10)
     found = {one["check"]: one for one in ringfence.json("doctor", "-n", place.name, "--probe")}
     assert found["network enforcement"]["level"] == "ok", found["network enforcement"]
+    later = {one["check"]: one for one in ringfence.json("doctor", "-n", place.name)}["network enforcement"]
+    assert later["level"] == "ok"
+    assert later["saw"].startswith(
+        f"a deny-all held on node {place.lab.node} (doctor --probe in namespace {place.name}"
+    )
+    assert found["network enforcement"]["saw"] in later["saw"]
     assert set(place.policies()) == {"allow-dns"}
     names = [p["metadata"]["name"] for p in place.kube.list("v1", "Pod", place.name)]
     assert not [name for name in names if name.startswith("ringfence-")]

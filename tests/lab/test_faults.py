@@ -27,9 +27,11 @@ import sqlalchemy as sa
 from lab.kube import Kube, wait_until
 from lab.layout import Lab
 from ringfence.actions.base import Action, Settings
+from ringfence.actions.checkpoint import PERMISSIONS as CHECKPOINT
+from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS, PERMISSIONS
 from ringfence.actions.registry import ACTIONS
-from ringfence.cli.manifests import Account, rights_in
+from ringfence.cli.manifests import Account, rights, rights_in
 from ringfence.errors import RingfenceError
 from ringfence.evidence.vault import Vault
 from ringfence.model.incident import Incident, Severity
@@ -46,6 +48,7 @@ from ringfence.response.context import Context, Policy, now
 from ringfence.store import incidents, journal, timeline
 from ringfence.store.database import Store, open_store
 from tests.faults import table
+from tests.faults.kubelet import Kubelet
 from tests.faults.proxy import Aim, Dribble, Fault, Proxy, Upstream
 from tests.faults.scenes import SCENES, Scene, Stage
 from tests.faults.table import Row
@@ -78,6 +81,7 @@ class Range:
     namespaces: list[str]
     numbers: Iterator[int]
     lock: threading.Lock
+    kubelet: Kubelet
 
     def policy(self, *, witness: bool) -> Policy:
         return Policy(
@@ -134,16 +138,19 @@ def ground(
     store._engine.dispose()
     # As a service account that has what ``ringfence rbac`` renders; only scenes are set by the administrator.
     opted_in = {"identity": {"legacy_tokens": True, "restore_bindings": True}}
-    rights = str(office.appoint("flo", settings=opted_in).kubeconfig)
-    kube, upstream = Kube.of(lab), Upstream(rights)
-    direct = connect(rights, None, 20.0)
+    person = str(office.appoint("flo", settings=opted_in).kubeconfig)
+    kube, upstream = Kube.of(lab), Upstream(person)
+    direct = connect(person, None, 20.0)
     cluster_id = cluster_uid(direct)
     run = secrets.token_hex(3)
     names = [f"faults-{run}-{number}" for number in range(WORKERS)]
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool, Kubelet(lab) as kubelet:
         list(pool.map(lambda name: _namespace(kube, name), names))
         for name in names:
             _allow_helpers(kube, name, Account(office.namespace, "flo"))
+        for manifest in rights(f"{run}-checkpoint", CHECKPOINT, Account(office.namespace, "flo")).objects:
+            office.made.append(manifest)
+            kube.create(manifest)
         yield Range(
             lab,
             kube,
@@ -157,6 +164,7 @@ def ground(
             names,
             itertools.count(1),
             threading.Lock(),
+            kubelet,
         )
         for name in names:
             kube.delete("v1", "Namespace", name)
@@ -240,7 +248,8 @@ def prepared(ground: Range, scene: Scene, namespace: str) -> Case:
     with ground.lock:
         number = next(ground.numbers)
     fence = secrets.token_hex(8)
-    stage = Stage(ground.kube, namespace, f"case-{number}-{fence[:4]}", fence)
+    kubelet = (ground.kubelet.address, ground.kubelet.port)
+    stage = Stage(ground.kube, namespace, f"case-{number}-{fence[:4]}", fence, kubelet)
     made = scene.build(stage)
     target = ObjectRef.of(ground.cluster_id, made)
     settings = Settings(fence, 0, delete_wait_seconds=0.0, rollout_wait_seconds=0.0, **scene.settings)
@@ -268,7 +277,7 @@ def declared(ground: Range, target: ObjectRef, fence: str) -> Incident:
 
 def aim_at(change: Change, fault: Fault) -> Aim:
     ref = change.ref
-    name = "" if change.verb is Verb.CREATE else ref.name
+    name = "" if change.verb is Verb.CREATE and not change.subresource else ref.name
     path = resource_of(ref).path(ref.namespace, name, change.subresource)
     return Aim(fault, METHODS[change.verb], path, dry=False)
 
@@ -320,7 +329,7 @@ def carry_out(
 def truths(case: Case, change: Change, before: Json | None, *, landed: bool) -> list[str]:
     """What live state and the timeline have to say against it."""
     wrong = []
-    if (content(case.live(change)) != content(before)) is not landed:
+    if not case.scene.of_node and (content(case.live(change)) != content(before)) is not landed:
         wrong.append(f"live state: the change {'is missing' if landed else 'is there'}")
     with case.ground.store.read() as session:
         entries = timeline.read(session, case.incident.id)  # raises when the chain does not hold
@@ -357,7 +366,8 @@ def together(ground: Range, tasks: list[Task]) -> list[str]:
 # --- the table -----------------------------------------------------------------
 def test_every_registered_action_is_in_the_table() -> None:
     """node.freeze sends what node.cut does, with another order in it."""
-    assert {scene.action for scene in SCENES} == {*ACTIONS, *NODE_ACTIONS} - {"node.freeze"}
+    assert {scene.action for scene in SCENES} == {*ACTIONS, *NODE_ACTIONS, Checkpoint.name} - {"node.freeze"}
+    assert [scene.action for scene in SCENES if scene.of_node] == [Checkpoint.name]
 
 
 WITNESSED = ("connection cut", "500")
@@ -366,14 +376,14 @@ WITNESSED = ("connection cut", "500")
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_each_fault_of_each_request_ends_in_its_outcome(ground: Range, scene: Scene) -> None:
     expectations: dict[str, tuple[str, int]] = {}
-    since = ground.mark()
+    since, archives = ground.mark(), len(ground.kubelet.asked)
 
     def played(case: Case, position: int, row: Row, witness: bool) -> list[str]:
         change = case.plan.changes[position]
         title = f"{change.id}: {row.title}{', with the audit log' if witness else ''}"
         # An account that is recreated is there before it is deleted: what a create makes was never there.
         before = None if change.verb is Verb.CREATE else case.live(change)
-        want = table.expected(row, change.verb, witness=witness)
+        want = table.expected(row, change.verb, witness=witness, of_node=scene.of_node)
         first, then, wrong = carry_out(case, change, row, witness=witness)
         if first != (want.kind, want.code):
             wrong.append(f"it says {first}, not {(want.kind, want.code)}")
@@ -412,7 +422,10 @@ def test_each_fault_of_each_request_ends_in_its_outcome(ground: Range, scene: Sc
         for audit_id, (title, times) in expectations.items()
         if landed[audit_id] != times
     ]
-    each = sum(2 if row.name in WITNESSED else 1 for row in table.rows())
+    if scene.of_node:
+        made = len(ground.kubelet.asked) - archives
+        wrong += [f"{made} archives"] if made != sum(times for _, times in expectations.values()) else []
+    each = sum(2 if row.name in WITNESSED else 1 for row in table.rows(of_node=scene.of_node))
     assert len(expectations) == (len(scene.changes) - scene.shared) * each
     assert not wrong, f"{len(wrong)} of {len(expectations)} cases:\n" + "\n".join(wrong)
 
@@ -420,11 +433,11 @@ def test_each_fault_of_each_request_ends_in_its_outcome(ground: Range, scene: Sc
 def _groups(scene: Scene, position: int) -> Iterator[list[tuple[Row, bool]]]:
     """The rows, those together that can be played on the same objects because they change nothing."""
     still: list[tuple[Row, bool]] = []
-    for row in table.rows():
+    for row in table.rows(of_node=scene.of_node):
         for witness in (False, True) if row.name in WITNESSED else (False,):
             # Where a change is not needed, the ones behind it are made all the same.
             goes_on = scene.changes[position].startswith(("exclude-", "unbind-", "create-account", "delete-case"))
-            moves = table.expected(row, Verb.PATCH).landed or goes_on
+            moves = (table.expected(row, Verb.PATCH).landed and not scene.of_node) or goes_on
             if moves:
                 yield [(row, witness)]
             else:
@@ -440,7 +453,7 @@ def test_what_somebody_else_does_meanwhile_is_not_taken_for_ours(ground: Range, 
             case = prepared(ground, scene, namespace)
             try:
                 change = case.plan.changes[position]
-                want = table.interfered(what, change.verb, witness=witness)
+                want = table.interfered(what, change.verb, witness=witness, of_node=scene.of_node)
                 if want is None:
                     return []
                 row = Row(
@@ -517,7 +530,8 @@ READING = (
 def test_a_plan_is_never_made_from_answers_of_a_stranger(ground: Range, scene: Scene) -> None:
     """Neither reads nor dry runs that fail make a plan, and nothing is written."""
     case = prepared(ground, scene, ground.namespaces[0])
-    methods = {"GET", *(METHODS[change.verb] for change in case.plan.changes if change.needed)}
+    tried = [change for change in case.plan.changes if change.needed and not scene.of_node]  # no kubelet has a dry run
+    methods = {"GET", *(METHODS[change.verb] for change in tried)}
 
     def task(name: str, method: str) -> Task:
         def run(_namespace: str) -> list[str]:

@@ -3,6 +3,7 @@ everything is as it was but for what recovery was asked to change. With the rend
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from lab import gitops
+from lab.argocd_controller import API_VERSION, NAMESPACE
 from lab.gitops import Variant
 from lab.images import BANK, MENDED_BANK
-from lab.kube import STRATEGIC_PATCH
+from lab.kube import STRATEGIC_PATCH, wait_until
 from lab.layout import Lab
 from tests.lab.gitops import DEPLOYMENT, Estate, established, mended
 from tests.lab.program import Responder, Ringfence, steps_on
@@ -57,6 +59,46 @@ def everything(estate: Estate) -> dict[str, Json]:
             content = {key: value for key, value in obj.items() if key not in ("metadata", "status", "secrets")}
             found[f"{kind} {meta['name']}"] = {**content, "metadata": meta}
     return found
+
+
+def as_it_is(estate: Estate) -> dict[str, Json]:
+    """``everything``, the pods as they run, and the Applications, whole but for Argo CD's own notes."""
+    kube, name = estate.space.kube, estate.space.name
+    found = everything(estate)
+    for pod in kube.list("v1", "Pod", name):
+        found[f"Pod {pod['metadata']['name']}"] = {"uid": pod["metadata"]["uid"], "spec": pod["spec"]}
+    for app in kube.list(API_VERSION, "Application", NAMESPACE):
+        meta = {key: value for key, value in app["metadata"].items() if key not in SERVER_FIELDS}
+        found[f"Application {meta['name']}"] = {"metadata": meta, "spec": app["spec"]}
+    return found
+
+
+def changed_by(lab: Lab, user: str, since: int) -> list[str]:
+    """What that user has had the API server change since that byte of its own log."""
+    found = []
+    with lab.audit_log.open("rb") as log:
+        log.seek(since if lab.audit_log.stat().st_size >= since else 0)
+        for line in log:
+            if user.encode() not in line:
+                continue
+            event = json.loads(line)
+            asks = event["verb"] in ("get", "list", "watch") or "selfsubject" in event["requestURI"]
+            if event["user"]["username"] == user and not asks and "dryRun=All" not in event["requestURI"]:
+                found.append(f"{event['verb']} {event['requestURI']}")
+    return found
+
+
+def compare_anew(estate: Estate) -> None:
+    """Somebody has Argo CD compare with Git, as its web page's button does."""
+    kube, name = estate.space.kube, estate.delivered.application
+    mark = "argocd.argoproj.io/refresh"
+    kube.patch(API_VERSION, "Application", name, NAMESPACE, body={"metadata": {"annotations": {mark: "normal"}}})
+
+    def done() -> bool:
+        meta = kube.get(API_VERSION, "Application", name, NAMESPACE)["metadata"]
+        return mark not in (meta.get("annotations") or {})
+
+    wait_until(done, 60, "Argo CD to compare with Git")
 
 
 def bind(estate: Estate) -> None:
@@ -142,6 +184,47 @@ def plain(argocd: Lab, space: Space) -> Iterator[Estate]:
         yield made
     finally:
         gitops.withdraw(space.kube, made.delivered)
+
+
+def test_a_dry_run_says_what_then_comes_and_changes_nothing(
+    plain: Estate, tmp_path: Path, responders: tuple[Responder, Responder]
+) -> None:
+    estate, lab = plain, plain.space.lab
+    ringfence = Ringfence(lab, tmp_path, responders[0].kubeconfig)
+    incident = stop(ringfence, estate)
+    accept_what_is_open(ringfence, incident, "workload.replacement", "gitops.reversal")
+    commit, other = mended(estate), "1" * 40
+    compare_anew(estate)
+
+    def foreseen(*arguments: str, code: int) -> dict[str, Json]:
+        before, timeline = as_it_is(estate), ringfence.json("timeline", incident)
+        since = lab.audit_log.stat().st_size
+        found = ringfence.json("recover", incident, *arguments, "--dry-run", code=code)
+        assert changed_by(lab, responders[0].user, since) == []
+        assert as_it_is(estate) == before
+        assert ringfence.json("timeline", incident) == timeline
+        return {one["step"]: one for one in found["steps"]}
+
+    unapproved = foreseen(code=3)["source"]
+    assert unapproved["stand"] == "shut"
+    assert f"would deliver {commit}, and nobody has approved that" in unapproved["outcome"]["reason"]
+    wrong = foreseen("--revision", other, code=3)["source"]
+    approved = foreseen("--revision", commit[:10], code=0)
+    assert approved["source"]["stand"] == "passes"
+    assert commit in approved["source"]["proof"]["claim"]
+    (thaw,) = approved["unfreeze"]["changes"]
+    assert thaw["ref"]["name"] == estate.delivered.application
+
+    # The real ones: the same refusal in the same words, and then that very commit.
+    refused = ringfence.json("recover", incident, "--revision", other, code=3)["outcome"]
+    assert (refused["reason"], refused["next_step"]) == (wrong["outcome"]["reason"], wrong["outcome"]["next_step"])
+    view = ringfence.json("recover", incident, "--revision", commit[:10], "--watch", "3s")
+    assert view["incident"]["state"] == "post-incident", view["outcome"]
+    claims = {step["step"]: step["proof"]["claim"] for step in view["steps"] if step["proof"]}
+    assert claims["source"] == approved["source"]["proof"]["claim"]
+    delivered = estate.space.kube.get(API_VERSION, "Application", estate.delivered.application, NAMESPACE)
+    assert delivered["status"]["sync"]["revision"] == commit
+    assert estate.applications() == estate.before
 
 
 def test_what_comes_back_in_the_window_is_cut_off(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.model.step_names import OUTSIDE_OF_RUNS
 from ringfence.playbooks import Finding, PlaybookError, lint, load, require_clean
 from tests.playbooks.pages import GOOD, spoil
 
@@ -101,6 +102,21 @@ def test_findings_stand_in_the_order_of_the_steps() -> None:
         "s3",
         "s3",
     ]
+
+
+@pytest.mark.parametrize("name", [*sorted(OUTSIDE_OF_RUNS), "undo-cut"])
+def test_an_id_by_which_the_steps_of_commands_are_called_is_an_error_with_its_line(name: str) -> None:
+    """``undo INC cut/1`` journals as undo-cut/1, and so would a step of that id in the first run."""
+    text = spoil(("- id: delete", f"- id: {name}")).encode()
+    line = text.splitlines().index(f"    - id: {name}".encode()) + 1
+    with pytest.raises(PlaybookError, match=rf"drill\.yaml:{line}: step {name}: steps of commands are called {name}"):
+        require_clean(load(text, "drill"), text, "drill.yaml")
+
+
+@pytest.mark.parametrize("name", ["undo", "node", "node-cut-2", "guards"])
+def test_an_id_that_is_only_like_one_is_none(name: str) -> None:
+    text = spoil(("- id: delete", f"- id: {name}")).encode()
+    require_clean(load(text, "drill"), text, "drill.yaml")
 
 
 SPOILT = spoil(("action: evidence.seal", "action: access.retest")).encode()

@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
-from ringfence.errors import Guarded, TargetError
+from ringfence.errors import Guarded, TargetError, VaultError
 from ringfence.evidence.claims import record_of
 from ringfence.evidence.differences import Kind
 from ringfence.evidence.reconcile import compare
+from ringfence.evidence.sealing import Sealer
 from ringfence.model.evidence import Collected, EvidenceItem
 from ringfence.model.incident import Incident
 from ringfence.model.outcome import Applied, Failed, Refused, Unknown
 from ringfence.model.proof import Level
+from ringfence.model.timeline import PlanMade
 from ringfence.platform.kubernetes.audit_event import event_of
 from ringfence.response import checkpoint, closing, steps
 from ringfence.response.checkpoint import Checkpointed
 from ringfence.response.context import Context
 from ringfence.response.undo import undo_step
-from ringfence.store import evidence, incidents
+from ringfence.store import evidence, incidents, timeline
 from tests.response.steps_of import changes, contained, types
 from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod, pod_body
@@ -190,8 +192,12 @@ def test_an_api_server_that_does_not_reach_the_kubelet_has_asked_nobody(here: Co
         Answer(200, b'{"items": []}'),
         Answer(200, b'{"items": ["not-a-path"]}'),
         Answer(200, b'{"kind": "Status", "status": "Success"}'),
+        Answer(403, b"<html>Forbidden by policy"),
+        Answer(404, b"404 page not found"),
+        Answer(409, b"<html>Conflict"),
+        Answer(422, b"<html>Unprocessable"),
     ],
-    ids=["lost", "503", "login page", "no item", "no path", "a Status"],
+    ids=["lost", "503", "login page", "no item", "no path", "a Status", "403 page", "404 page", "409", "422"],
 )
 def test_an_answer_that_names_no_archive_is_no_success_and_no_failure(
     here: Context, api: Simulator, answer: Answer
@@ -204,6 +210,63 @@ def test_an_answer_that_names_no_archive_is_no_success_and_no_failure(
     before = types(here)
     steps.reconcile(here, incident_of(here))
     assert types(here) == before, "nothing is news each time that somebody looks"
+
+
+def test_admission_that_refuses_has_asked_no_kubelet(here: Context, api: Simulator) -> None:
+    words = 'admission webhook "deny.test" denied the request: no proxying'
+    api.faults.append(Fault("POST", "/checkpoint/bank/cards-1/cards", 403, words))
+    done = asked(here)
+    assert isinstance(done.containers[0].outcome, Failed)
+    assert code_of(done) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (MADE, "node-checkpoint/1 has written an archive of it, and this is another"),
+        (Answer(sends=0), "node-checkpoint/1 may have written an archive of it, and this is another"),
+        (NO_CRIU, ""),
+    ],
+    ids=["written", "not known", "none"],
+)
+def test_a_second_archive_is_told_in_the_plan_and_in_the_answer(
+    here: Context, api: Simulator, first: Answer, words: str
+) -> None:
+    api.kubelet["cards"] = first
+    asked(here)
+    api.kubelet["cards"] = MADE
+    done = asked(here)
+    assert done.containers[0].before == ((words,) if words else ())
+    with here.store.read() as session:
+        events = [entry.event for entry in timeline.read(session, "INC-1")]
+    (plan,) = [event for event in events if isinstance(event, PlanMade) and event.step == done.step]
+    assert [one for one in plan.caveats if "this is another" in one] == (
+        [f"checkpoint-cards: {words}"] if words else []
+    )
+
+
+@pytest.mark.parametrize(("answer", "archives"), [(MADE, (ARCHIVE,)), (NO_CRIU, ())], ids=["archive", "none"])
+def test_what_was_recorded_and_not_sealed_is_sealed_and_nobody_is_asked_again(
+    here: Context, api: Simulator, monkeypatch: pytest.MonkeyPatch, answer: Answer, archives: tuple[str, ...]
+) -> None:
+    """A vault that is full, or a crash, in between: another archive would be the price of typing the command again."""
+
+    def full(*_arguments: Any) -> Any:
+        raise VaultError("the vault is full")
+
+    api.kubelet["cards"] = answer
+    with monkeypatch.context() as broken:
+        broken.setattr(Sealer, "_sealed", full)
+        first = asked(here)
+    assert (first.seal, first.unsealed) == ("", "the vault is full")
+    written = len(api.writes)
+    done = asked(here)
+    assert (done.step, done.outcome, done.proof) == (first.step, first.outcome, first.proof)
+    assert [one.archives for one in done.containers] == [archives]
+    assert len(api.writes) == written
+    assert done.seal
+    assert bool(sealed(here)["checkpoint/cards"].blob) is bool(archives)
+    assert asked(here).step == "node-checkpoint/2", "what is sealed is over"
 
 
 def audit_line(context: Context, *, code: int = 200, path: str = "", **more: Any) -> dict[str, Any]:
@@ -279,6 +342,14 @@ def test_an_archive_is_named_when_the_incident_is_closed(here: Context, api: Sim
     asked(here)
     (words,) = [one for one in closing.still_in_force(here, incident_of(here)) if "archive" in one]
     assert words.startswith("node-checkpoint/2: the kubelet of node-1 writes the memory of container cards")
+    assert words.endswith("where its secrets lie")
+
+
+def test_an_archive_that_may_be_there_is_named_when_the_incident_is_closed(here: Context, api: Simulator) -> None:
+    api.kubelet["cards"] = Answer(sends=0)
+    asked(here)
+    (words,) = [one for one in closing.still_in_force(here, incident_of(here)) if "archive" in one]
+    assert "may lie" in words
 
 
 def test_a_pod_that_is_another_by_now_is_not_asked_for(here: Context, api: Simulator) -> None:

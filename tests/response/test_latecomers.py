@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from ringfence.errors import TargetError, Unanswered
+from ringfence.errors import RingfenceError, TargetError, Unanswered
+from ringfence.model.incident import Incident
 from ringfence.model.outcome import Applied, Refused
+from ringfence.model.playbook import Phase
+from ringfence.model.run import Decision, Group, RunState
 from ringfence.platform.kubernetes.resources import DEPLOYMENT, POD, REPLICA_SET
-from ringfence.response import verbs
+from ringfence.playbooks import find
+from ringfence.response import consent, orders, verbs
 from ringfence.response.context import Context
-from ringfence.response.latecomers import Again
+from ringfence.response.orders import Order
 from ringfence.response.results import Result
 from ringfence.response.verbs import Wish
-from tests.response.steps_of import changes, conductor, found, is_fenced
+from ringfence.store import incidents, runs
+from tests.response.steps_of import changes, conductor, eradicated, found, is_fenced
 from tests.simulator import Fault, Simulator, _key
 
 pytestmark = pytest.mark.slow  # whole responses, one after the other
@@ -33,14 +40,34 @@ def scale_up(api: Simulator, *, seconds_ago: float) -> str:
     return name
 
 
-def cut(context: Context, late: Any, again: Again | None = None) -> tuple[Result, list[str]]:
+PHASES = (Phase.CONTAINING.value,)
+GROUP = Group(names=("deployment/cards",), namespace="bank")
+
+
+def wish(command: str) -> Wish:
+    return Wish(reason="x", command=command, accept_outage=True, group=GROUP)
+
+
+def cut(context: Context, late: Callable[[], object]) -> tuple[Result, list[str]]:
     """``contain deployment/cards``; ``late`` happens once the group was looked up."""
     group = found(context, "deployment/cards")
     late()
     said: list[str] = []
-    wish = Wish(reason="x", command="contain", accept_outage=True)
-    look = again or (lambda: found(context, "deployment/cards"))
-    return verbs.contain(context, conductor(context, say=said.append), group, wish, again=look), said
+    return verbs.contain(context, conductor(context, say=said.append), group, wish("contain")), said
+
+
+def incident_of(context: Context) -> Incident:
+    with context.store.read() as session:
+        return incidents.get(session, "INC-1")
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, error: RingfenceError) -> None:
+    """What the second look up ends in."""
+
+    def raises(*_arguments: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("ringfence.response.latecomers.meant", raises)
 
 
 def test_a_pod_that_started_in_between_is_cut_and_the_replacements_are_named(context: Context, api: Simulator) -> None:
@@ -104,18 +131,88 @@ def test_a_protected_latecomer_is_not_touched_and_keeps_the_command_from_success
     assert is_fenced(api, "cards-2"), "the group's own cut stands"
 
 
-def test_a_cluster_that_falls_silent_is_said_and_the_cut_stands(context: Context) -> None:
-    def silent() -> Any:
-        raise Unanswered("no answer", system="kubernetes", verb="list", target="pods")
-
-    result, said = cut(context, lambda: None, silent)
+def test_a_cluster_that_falls_silent_is_said_and_the_cut_stands(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, Unanswered("no answer", system="kubernetes", verb="list", target="pods"))
+    result, said = cut(context, lambda: None)
     assert result.outcome == Applied()
     assert [words for words in said if "is not known: no answer" in words]
 
 
-def test_a_workload_that_is_gone_by_then_has_no_latecomers(context: Context) -> None:
-    def gone() -> Any:
-        raise TargetError("there is no Deployment cards any more")
-
-    result, said = cut(context, lambda: None, gone)
+def test_a_workload_that_is_gone_by_then_has_no_latecomers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, TargetError("there is no Deployment cards any more"))
+    result, said = cut(context, lambda: None)
     assert (result.outcome, [words for words in said if "started" in words]) == (Applied(), [])
+
+
+def test_a_whole_playbook_looks_as_well_and_still_waits_for_its_person(context: Context, api: Simulator) -> None:
+    """The pod that nobody knew is cut and sealed; it is not deleted by an answer that was given about others."""
+    group = found(context, "deployment/cards")
+    name = scale_up(api, seconds_ago=30)
+    said: list[str] = []
+    result = verbs.respond(
+        context, conductor(context, say=said.append), verbs.COMPROMISED, group, wish("respond deployment/cards")
+    )
+    assert (result.run.id, result.run.state) == ("INC-1/run/1", RunState.WAITING)
+    assert is_fenced(api, name)
+    assert [words for words in said if words.startswith(f"started before the first was cut: Pod bank/{name}")]
+    said.clear()
+    decided = consent.decide(context, "INC-1", Decision.APPROVED, reason="it is time")
+    after = verbs.carry_on(context, conductor(context, say=said.append), decided.run)
+    assert not [words for words in said if "the first was cut" in words], "that was looked at before the question"
+    names = {pod["metadata"]["name"] for pod in api.all(POD)}
+    assert name in names
+    assert not {"cards-1", "cards-2"} & names
+    assert after.run.why == "lift was refused", "the fence holds one that nobody has decided about"
+    assert eradicated(context).outcome == Applied()
+    assert name not in {pod["metadata"]["name"] for pod in api.all(POD)}
+
+
+def test_a_cut_that_waited_for_a_person_looks_once_it_was_made(
+    context: Context, api: Simulator, with_policy: Callable[..., Context]
+) -> None:
+    """Nothing was cut when the command ended; whoever says yes is the one who cuts."""
+    held = with_policy(serving_floor=2, blast_radius_pods=0)
+    group = found(held, "deployment/cards")
+    result = verbs.contain(held, conductor(held), group, wish("contain deployment/cards"))
+    assert (result.run.state, is_fenced(api, "cards-1")) == (RunState.WAITING, False)
+    name = scale_up(api, seconds_ago=30)
+    other = replace(held, principal=held.principal.model_copy(update={"subject": "bob"}))
+    decided = consent.decide(other, "INC-1", Decision.APPROVED, reason="both of them")
+    said: list[str] = []
+    verbs.carry_on(other, conductor(other, say=said.append), decided.run)
+    assert is_fenced(api, "cards-1")
+    assert [words for words in said if words.startswith(f"started before the first was cut: Pod bank/{name}")]
+
+
+def test_a_run_that_died_is_looked_after_by_whoever_resumes_it(context: Context, api: Simulator) -> None:
+    """Its words are kept with it: the command that knew them is gone."""
+    content, source = find(verbs.COMPROMISED)
+    order = Order(
+        content, source, found(context, "deployment/cards"), "x", verbs._how(wish("contain"), PHASES, decided=False)
+    )
+    orders.place(context, order)
+    name = scale_up(api, seconds_ago=30)
+    (result,) = verbs.resume(context, conductor(context), incident_of(context))
+    assert result.outcome == Applied()
+    assert is_fenced(api, name)
+
+
+def test_a_run_that_was_cancelled_looks_for_nobody(context: Context, api: Simulator) -> None:
+    """Who said stop did not ask for another cut."""
+    group = found(context, "deployment/cards")
+    name = scale_up(api, seconds_ago=30)
+
+    def stop(*_about: object) -> None:
+        with context.store.read() as session:
+            (run,) = runs.of_incident(session, "INC-1")
+        if not run.state.ended:
+            orders.cancel(context, run, reason="it was a drill")
+
+    result = verbs.respond(
+        context, conductor(context, on_cut=stop), verbs.COMPROMISED, group, wish("respond deployment/cards")
+    )
+    assert result.run.state is RunState.CANCELLED
+    assert is_fenced(api, "cards-1")
+    assert not is_fenced(api, name)

@@ -5,7 +5,10 @@ On a real cluster with real packets, RBAC and admission: tests/lab/test_cli_tool
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,17 +16,19 @@ from typing import Any
 
 import pytest
 
+from ringfence.actions.canary import Options
 from ringfence.actions.registry import ACTIONS
-from ringfence.errors import ConfigError, ExitCode, NotSent
+from ringfence.errors import ConfigError, ExitCode, NotSent, StoreError
 from ringfence.evidence.vault import Vault
 from ringfence.model.canary import CanaryPath, CanaryReport, Seen
+from ringfence.model.enforcement import Enforcement
 from ringfence.model.objects import ObjectRef
 from ringfence.model.permission import Permission
 from ringfence.model.run import RunOrder
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import CORE_EVENT, NAMESPACE, POD
 from ringfence.response.context import Context, now
-from ringfence.response.readiness import Finding, Level, exit_code, local
+from ringfence.response.readiness import Finding, Level, exit_code, local, network
 from ringfence.response.readiness.cloud import check_cloud
 from ringfence.response.readiness.cluster import check_audit, check_events
 from ringfence.response.readiness.findings import fail, failed, ok, warn
@@ -32,8 +37,8 @@ from ringfence.response.readiness.network import _judged, check_network
 from ringfence.response.readiness.rehearsal import Stage, rehearse
 from ringfence.response.readiness.rights import rights
 from ringfence.seal.signing import SigningKey, load_or_create
-from ringfence.store import incidents, runs
-from ringfence.store.database import Store
+from ringfence.store import enforcement, incidents, runs
+from ringfence.store.database import Store, open_store
 from tests.response.readiness_of import may, with_templates
 from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod, pod_body
@@ -364,11 +369,108 @@ def test_pods_that_take_a_role_of_the_cloud_are_said(cluster: Cluster, api: Simu
     assert "AWS_ROLE_ARN (bank/cards)" in found.saw
 
 
-def test_no_packet_is_sent_unless_asked_for(stage: Stage, api: Simulator) -> None:
+def test_no_packet_is_sent_unless_asked_for(stage: Stage, api: Simulator, kept: OpenStore) -> None:
     for probe in (False, True):
-        found = only(check_network(stage, "bank", None, probe=probe))
+        found = only(check_network(stage, "bank", None, kept, probe=probe))
         assert (found.level, found.saw.startswith("not tried")) == (Level.WARN, True)
     assert api.writes == []
+
+
+OpenStore = Callable[[], Store]
+
+
+@pytest.fixture
+def kept(_migrated: Path, tmp_path: Path) -> OpenStore:
+    """Opens the store that doctor is configured with, as often as it is asked."""
+    url = f"sqlite:///{shutil.copy(_migrated, tmp_path / 'kept.db')}"
+    return lambda: open_store(url)
+
+
+@pytest.fixture
+def probing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Finding], None]:
+    """What the packets of the next probe are to show."""
+    pod = {"metadata": {"namespace": "bank"}, "spec": {"nodeName": "node-1"}}
+
+    @contextlib.contextmanager
+    def started(*_arguments: Any) -> Iterator[tuple[Any, str]]:
+        yield pod, "fence"
+
+    def shows(finding: Finding) -> None:
+        monkeypatch.setattr(network, "_probe", started)
+        monkeypatch.setattr(network, "_tried", lambda *_: iter([finding]))
+
+    return shows
+
+
+OPTIONS = Options(image="tools.test/python:3", namespace="probes", seconds=5)
+
+
+def remembered(open_store: OpenStore) -> Enforcement | None:
+    with contextlib.closing(open_store()) as store, store.read() as session:
+        return enforcement.newest(session, "cluster-1")
+
+
+@pytest.mark.parametrize(
+    ("finding", "holds", "words"),
+    [
+        (ok("x", "it shut 4 paths"), True, "a deny-all held on node node-1"),
+        (fail("x", "4 paths get through", "a plugin"), False, "a deny-all DID NOT HOLD on node node-1"),
+    ],
+    ids=["held", "did not hold"],
+)
+def test_what_packets_showed_is_kept_and_told_without_any(
+    stage: Stage, kept: OpenStore, probing: Callable[[Finding], None], finding: Finding, holds: bool, words: str
+) -> None:
+    probing(finding)
+    assert list(check_network(stage, "bank", OPTIONS, kept, probe=True)) == [finding]
+    known = remembered(kept)
+    assert known is not None
+    assert (known.holds, known.saw, known.namespace, known.by) == (holds, finding.saw, "bank", "alice")
+    told = only(check_network(stage, "bank", None, kept, probe=False))
+    assert told.level is finding.level
+    assert told.saw.startswith(words)
+    assert "0 min ago" in told.saw
+    assert finding.saw in told.saw
+
+
+def test_a_try_that_shows_nothing_takes_nothing_away(
+    stage: Stage, kept: OpenStore, probing: Callable[[Finding], None]
+) -> None:
+    probing(fail("x", "4 paths get through", "a plugin"))
+    list(check_network(stage, "bank", OPTIONS, kept, probe=True))
+    probing(warn("x", "not tried: no path was open", "elsewhere"))
+    list(check_network(stage, "bank", OPTIONS, kept, probe=True))
+    known = remembered(kept)
+    assert known is not None
+    assert not known.holds
+
+
+def test_what_held_long_ago_is_to_be_tried_again_and_what_did_not_hold_stays_a_failure(
+    stage: Stage, kept: OpenStore
+) -> None:
+    def seen(holds: bool, days: int) -> None:
+        facts = {"cluster": "cluster-1", "holds": holds, "saw": "x", "namespace": "bank", "node": "n", "by": "bob"}
+        with contextlib.closing(kept()) as store, store.write() as session:
+            enforcement.keep(session, Enforcement.model_validate({**facts, "at": now() - timedelta(days=days)}))
+
+    for holds, days, level in ((True, 6, Level.OK), (True, 8, Level.WARN), (False, 8, Level.FAIL)):
+        seen(holds, days)
+        told = only(check_network(stage, "bank", OPTIONS, kept, probe=False))
+        assert (told.level, f"{days} d ago" in told.saw) == (level, True)
+    other = dataclasses.replace(stage, cluster_id="cluster-2")
+    assert only(check_network(other, "bank", OPTIONS, kept, probe=False)).saw.startswith("not tried")
+
+
+def test_a_store_that_cannot_keep_it_is_said_beside_what_was_seen(
+    stage: Stage, probing: Callable[[Finding], None]
+) -> None:
+    def broken() -> Store:
+        raise StoreError("the store is gone", next_step="look for it")
+
+    probing(ok("x", "it shut 4 paths"))
+    seen, not_kept = check_network(stage, "bank", OPTIONS, broken, probe=True)
+    assert (seen.level, not_kept.level, not_kept.next_step) == (Level.OK, Level.WARN, "look for it")
+    assert only(check_network(stage, "bank", OPTIONS, broken, probe=False)).saw.startswith("not tried")
 
 
 def path(row: Any, *seen: Seen) -> CanaryPath:

@@ -41,7 +41,8 @@ class Settings:
     ``fence`` is the incident's opaque label value. ``serving_floor`` is the number of ready endpoints that each Service
     keeps at least. The waits are how long ``verify`` watches for an end that others bring about. ``share_account``:
     other pods of a suspect's account may lose its rights, too. ``now`` gives the time of a restart. ``saved`` is a
-    workload as it was before it was stopped, ``only_one``: of that, one pod comes back.
+    workload as it was before it was stopped, ``only_one``: of that, one pod comes back. ``enforcement`` is what was
+    seen of the cluster's NetworkPolicies, in words; empty when nobody has tried.
     """
 
     fence: str
@@ -53,6 +54,7 @@ class Settings:
     share_account: bool = False
     saved: Json | None = None
     only_one: bool = False
+    enforcement: str = ""
     now: Callable[[], datetime] = utc_now
 
 

@@ -245,6 +245,7 @@ class Quarantine(Action[Surroundings]):
             changes=draft.changes,
             impact=impact(around, self.settings.serving_floor),
             caveats=(
+                *([self.settings.enforcement] if self.settings.enforcement else []),
                 *caveats(around, draft.relabel, draft.shape),
                 *_kept_open(draft.relabel, draft.unfenced),
             ),

@@ -57,6 +57,7 @@ def _json(one: Checkpointed) -> Json:
                 "container": asked.container,
                 "outcome": asked.outcome.to_json(),
                 "archives": list(asked.archives),
+                "before": list(asked.before),
             }
             for asked in one.containers
         ],
@@ -81,6 +82,7 @@ def _lines(one: Checkpointed) -> list[str]:
         return [f"{one.target}: {one.step}: {describe(one.outcome)}", *([f"  next: {step}"] if step else [])]
     found = [f"{one.target}: {one.step}, node {one.node}"]
     for asked in one.containers:
+        found += [f"  {asked.container}: {words}" for words in asked.before]
         if asked.archives:
             found += [f"  {asked.container}: {place} on {one.node}" for place in asked.archives]
             continue

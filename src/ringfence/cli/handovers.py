@@ -54,6 +54,7 @@ def _sections(handover: Handover, note: str) -> Iterator[Section]:
             f"{incident.state}, OCSF {handover.status} ({handover.status.status_id}); {incident.determination}; "
             f"severity {incident.severity}",
             f"aware since {moment(handover.aware_at)}, {duration(handover.at - handover.aware_at)} ago",
+            *([f"NetworkPolicies: {handover.enforcement}"] if handover.enforcement else []),
             *([f"the cluster could not be read: {handover.unread}"] if handover.unread else []),
         ],
     )

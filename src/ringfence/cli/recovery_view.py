@@ -24,7 +24,8 @@ _STAND = 8
 
 
 def run(connection: Context, incident: Incident, order: RunOrder, out: Format) -> None:
-    """Look, show, and stop: 0 when nothing is shut, 3 when something is, 9 when something could not be read."""
+    """Look, show, and stop: 0 when nothing is shut, 3 when something is, 9 when something is not known: it could not be
+    read, or a request of the incident has no known result."""
     from ringfence.response.recovery import foresee
 
     found = foresee.foresee(connection, incident, order)
@@ -33,14 +34,14 @@ def run(connection: Context, incident: Incident, order: RunOrder, out: Format) -
         say_data({"incident": incident.id, "unknown_results": unknown, "steps": [_json(one) for one in found]}, out)
     else:
         _show(incident.id, found, unknown)
-    output.stop(_code(found))
+    output.stop(_code(found, unknown))
 
 
-def _code(found: Sequence[Foreseen]) -> ExitCode:
+def _code(found: Sequence[Foreseen], unknown: int) -> ExitCode:
     stands = {one.stand.value for one in found}
     if "shut" in stands:
         return ExitCode.REFUSED
-    return ExitCode.INCOMPLETE if "unknown" in stands else ExitCode.OK
+    return ExitCode.INCOMPLETE if unknown or "unknown" in stands else ExitCode.OK
 
 
 def _json(one: Foreseen) -> Json:

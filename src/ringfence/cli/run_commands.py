@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +17,7 @@ from ringfence.cli.running import conducting_here, finish, view_of
 if TYPE_CHECKING:
     from ringfence.config import Config
     from ringfence.model.incident import Incident
+    from ringfence.model.run import Group
     from ringfence.response.context import Context
     from ringfence.response.orders import Found
     from ringfence.response.verbs import Wish
@@ -94,8 +95,8 @@ def contain(
     with conducting_here(settings) as (connection, conductor):
         conductor.live.on_cut = on_cut
         found = _found(connection, targets, namespace, image, siblings, playbook=verbs.COMPROMISED)
-        again = _again(connection, targets, namespace, image, siblings)
-        result = verbs.contain(connection, conductor, found, wish, again=again)
+        wish = replace(wish, group=_group(connection, targets, namespace, image, siblings))
+        result = verbs.contain(connection, conductor, found, wish)
         view = view_of(connection, result, cut_after[0] if cut_after else None)
     finish(view, result, out)
 
@@ -128,6 +129,7 @@ def respond(
     )
     with conducting_here(settings) as (connection, conductor):
         found = _found(connection, targets, namespace, image, siblings, playbook=playbook)
+        wish = replace(wish, group=_group(connection, targets, namespace, image, siblings))
         result = verbs.respond(connection, conductor, playbook, found, wish)
         view = view_of(connection, result)
     finish(view, result, out)
@@ -220,21 +222,22 @@ def release(
     finish(view, result, out)
 
 
-def _again(
+def _group(
     connection: Context, targets: list[str] | None, namespace: str | None, image: str | None, siblings: bool
-) -> Callable[[], tuple[Found, ...]] | None:
-    """How a group is looked up anew; None for pods that were named themselves: they are what they are."""
+) -> Group | None:
+    """What is looked up anew once it was cut; None for pods that were named themselves: they are what they are."""
     if not image and not siblings and all(_is_pod(one) for one in targets or ()):
         return None
-    from ringfence.response import verbs
+    return _named(connection, targets, namespace, image, siblings)
 
-    def look() -> tuple[Found, ...]:
-        found: tuple[Found, ...] = _found(
-            connection, targets, namespace, image, siblings, playbook=verbs.COMPROMISED, say=lambda *_words: None
-        )
-        return found
 
-    return look
+def _named(
+    connection: Context, targets: list[str] | None, namespace: str | None, image: str | None, siblings: bool
+) -> Group:
+    from ringfence.model.run import Group
+
+    where = namespace or ("" if image and not targets else connection.cluster.namespace)
+    return Group(names=tuple(targets or ()), namespace=where, image=image or "", siblings=siblings)
 
 
 def _is_pod(spec: str) -> bool:
@@ -244,7 +247,7 @@ def _is_pod(spec: str) -> bool:
     return "/" not in spec or kind_of(spec)[0] is POD
 
 
-def _found(  # type: ignore[no-untyped-def]
+def _found(
     connection: Context,
     targets: list[str] | None,
     namespace: str | None,
@@ -252,21 +255,21 @@ def _found(  # type: ignore[no-untyped-def]
     siblings: bool,
     *,
     playbook: str,
-    say: Callable[..., None] = note,
-):
+) -> tuple[Found, ...]:
     from ringfence.response.seek import seek
 
     if not targets and not image:
         raise typer.BadParameter("name a target, for example pod/NAME, or --image", param_hint="TARGET")
+    group = _named(connection, targets, namespace, image, siblings)
     found, became = seek(
         connection,
-        targets or (),
-        namespace=namespace or ("" if image and not targets else connection.cluster.namespace),
-        image=image or "",
-        siblings=siblings,
+        group.names,
+        namespace=group.namespace,
+        image=group.image,
+        siblings=group.siblings,
         playbook=playbook,
     )
-    say(*became)
+    note(*became)
     return found
 
 

@@ -95,7 +95,8 @@ def _network(view: View, by_path: dict[str, AccessPath]) -> str:
     else:
         weakest = min((row.level for row in rows if row.state is not PathState.DEAD), key=lambda level: level.rank)
         took = f" in {seconds(view.seconds_to_cut)}" if view.seconds_to_cut is not None else ""
-        proven = "" if weakest is Level.PROVEN else ", NOT YET PROVEN"
+        seen = f" ({view.enforcement_words})" if view.enforcement_words else ""
+        proven = "" if weakest is Level.PROVEN else f", NOT YET PROVEN{seen}"
         new = f"new traffic cut{took}: {weakest.value}{proven}"
     return f"{new}   {_old_flows(by_path.get('network.established'))}"
 

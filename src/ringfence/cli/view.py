@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ringfence.model.access import AccessPath, Verdict, verdict
 from ringfence.model.base import Json, isoformat
+from ringfence.model.enforcement import Enforcement
 from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident, State, ocsf_status
 from ringfence.model.next_steps import shutting
@@ -53,6 +54,9 @@ class View:
     steps: tuple[StepRun, ...] = ()
     helper_on: bool = False
     """Whether the node helper is on for the incident."""
+    enforcement: Enforcement | None = None
+    enforcement_words: str = ""
+    """What packets have shown of the cluster's NetworkPolicies, and the same in words with its age."""
     waiting: tuple[Approval, ...] = ()
     lease: Lease | None = None
     uncopied: tuple[str, ...] = ()
@@ -116,7 +120,9 @@ class View:
     def _still_in(self) -> tuple[str, ...]:
         """What would shut the ways that live on behind the fence; nothing before there is one."""
         done = any(run.playbook == "cut-identity" for run in self.runs)
-        return shutting(self.incident.id, self.rows, identity_cut=done, helper_on=self.helper_on)
+        return shutting(
+            self.incident.id, self.rows, identity_cut=done, helper_on=self.helper_on, known=self.enforcement
+        )
 
     def to_json(self) -> Json:
         newest = self.seals[-1] if self.seals else None
@@ -150,6 +156,7 @@ class View:
                 "unanchored": list(self.unanchored),
             },
             "unread": self.unread,
+            "enforcement": self.enforcement.to_json() if self.enforcement is not None else None,
             "next": list(self.next_commands),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
 from ringfence import app as wiring
@@ -19,7 +20,18 @@ from ringfence.model.timeline import Event, NodeHelperSwitched
 from ringfence.response import node_events
 from ringfence.response.context import Context, Policy
 from ringfence.response.statement import Statement, retest
-from ringfence.store import access, approvals, commands, evidence, incidents, pages, runs, targets, timeline
+from ringfence.store import (
+    access,
+    approvals,
+    commands,
+    enforcement,
+    evidence,
+    incidents,
+    pages,
+    runs,
+    targets,
+    timeline,
+)
 from ringfence.store.database import Session, Store
 
 if TYPE_CHECKING:
@@ -120,6 +132,7 @@ def _view(
         lease = commands.lease_of(session, incident.id)
         lacking = _lacking(session, incident.id, seals, wanted)
         unpaged = pages.undelivered(session, incident.id)
+        known = enforcement.newest(session, incident.cluster)
         helper_on = node_events.is_on(timeline.events_of(session, incident.id, NodeHelperSwitched))
     siblings, serving = statement.siblings, statement.serving
     return View(
@@ -142,6 +155,8 @@ def _view(
         run=run,
         steps=steps,
         helper_on=helper_on,
+        enforcement=known,
+        enforcement_words=known.words(datetime.now(UTC)) if known is not None else "",
         waiting=waiting,
         lease=lease,
         unpaged=unpaged,

@@ -65,12 +65,13 @@ class ApproveParams(Params):
 
 class HoleParams(Params):
     """``closed_by``: what closes the hole. ``other-image``: no template asks for an image of the suspects any more.
-    ``blocked-image``: admission refuses a pod of their image, tried by a server-side dry run.
+    ``blocked-image``: admission refuses a pod of their image, tried by a server-side dry run. ``tightened-policy``: it
+    refuses a new pod like each of the suspects as found, by a policy that it names, and admits what is to come.
 
     A playbook that knows of another hole adds a step of its own.
     """
 
-    closed_by: Literal["other-image", "blocked-image"] = "other-image"
+    closed_by: Literal["other-image", "blocked-image", "tightened-policy"] = "other-image"
 
 
 class RestoreParams(Params):

@@ -28,12 +28,26 @@ class RunState(StrEnum):
         return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 
 
+class Group(Noun):
+    """What the words of a command named, where that is more than pods by their names: it can mean others later.
+
+    ``names`` are KIND/NAME in ``namespace`` (empty: in all of them), ``image`` a digest; ``siblings``: with the pods of
+    the same image or account.
+    """
+
+    names: tuple[str, ...] = ()
+    namespace: str = ""
+    image: str = ""
+    siblings: bool = False
+
+
 class RunOrder(Noun):
     """What the person who started the run asked for; part of the run and frozen with it but for ``accept_outage``.
 
     ``phases`` are the playbook's phases to run, in its order. ``decided``: the command itself was the decision for the
     first of them. ``break_glass`` is the reason for destroying without a fresh seal, empty when the gate holds.
     ``canary`` tries the fence with a throw-away pod. ``bindings`` takes an account's rights although others use it.
+    ``group`` is looked up anew once it was cut; None where there is nothing to look for.
     Of a recovery: ``revisions`` are the commits that are approved (``SHA``, or ``APPLICATION=SHA``), ``probe`` the path
     of a real request, ``accept_findings`` why what a fresh look finds is taken on, ``watch_seconds`` how long is
     watched (0: as the playbook says).
@@ -52,6 +66,7 @@ class RunOrder(Noun):
     accept_findings: str = ""
     watch_seconds: int = 0
     command: str = ""
+    group: Group | None = None
 
 
 class Run(Noun):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from ringfence.model import step_names
 from ringfence.model.catalogue import Scope
 from ringfence.model.incident import Severity, State
 from ringfence.model.playbook import Phase, Playbook, Reaction, Step
@@ -89,6 +90,17 @@ def _phases(playbook: Playbook) -> Iterator[Finding]:
                 step,
                 f"its phase is {step.phase} after a step that is {before.phase}",
                 "put it before, or into a later phase",
+            )
+
+
+def _names(playbook: Playbook) -> Iterator[Finding]:
+    for step in playbook.steps:
+        if step_names.is_taken(step.id):
+            yield _error(
+                "taken-name",
+                step,
+                f"steps of commands are called {step.id}: both would be in one journal",
+                "give it another id",
             )
 
 
@@ -230,6 +242,7 @@ def _surely(earlier: Step, action: str, step: Step) -> bool:
 
 _RULES: tuple[Rule, ...] = (
     _phases,
+    _names,
     _seal_first,
     _seal_is_awaited,
     _cut_before_destroying,

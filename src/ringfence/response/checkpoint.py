@@ -3,12 +3,14 @@
 Off by default, with a right of its own (``ringfence rbac --checkpoint``). Each container is tried when it is asked for;
 what a node cannot do is said in plain words and is no success. An archive is evidence by reference: the kubelet's
 answer is sealed, the archive itself stays on the node, with every secret that was in memory.
+
+A command that died is typed again. What it had recorded is sealed then, and nobody is asked a second time; where it had
+asked and recorded nothing, the container is asked again, and the plan says that there may be an archive already.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -16,8 +18,11 @@ from ringfence.actions.base import Settings
 from ringfence.actions.checkpoint import Checkpoint
 from ringfence.errors import Denied, Guarded, NotFound, RingfenceError, StoreError, TargetError
 from ringfence.evidence.acquire import Acquirer, What, name_part
-from ringfence.model.evidence import Collected, EvidenceItem
+from ringfence.evidence.handling import read_item
+from ringfence.model import step_names
+from ringfence.model.evidence import Collected, EvidenceItem, Seal
 from ringfence.model.incident import Incident
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import (
     Already,
@@ -33,22 +38,25 @@ from ringfence.model.outcome import (
 )
 from ringfence.model.plan import Change, Plan
 from ringfence.model.proof import Proof
+from ringfence.model.timeline import StepFinished
 from ringfence.platform.kubernetes import checkpoints
 from ringfence.platform.kubernetes.selectors import printable
 from ringfence.response import capture, guard, steps
 from ringfence.response.context import Context, now
-from ringfence.store import incidents, targets
+from ringfence.store import evidence, incidents, journal, targets, timeline
 
 _METHOD = "create: the kubelet's checkpoint API, through the API server's proxy"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One container: what became of it, and where the archives lie on the node."""
+    """One container: what became of it, and where the archives lie on the node. ``before``: the steps that have asked
+    for it earlier, each with what is known of its archive."""
 
     container: str
     outcome: Outcome
     archives: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,11 @@ def checkpoint_all(
     steps.reconcile(context, incident)
     done = []
     for target in found:
+        left = _left(context, incident, target)
+        if left is not None:
+            say(f"checkpoint: {target}: {left.step} had ended and was not sealed, so nobody is asked again")
+            done.append(left)
+            continue
         say(f"checkpoint: {target}")
         done.append(_checkpoint(context, incident, target, context.policy.checkpoint_seconds))
     return tuple(done)
@@ -102,7 +115,7 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
     action = Checkpoint(context.cluster, settings, seconds=seconds, heard=heard)
     with context.store.write() as session:
         incidents.remember(session, context.principal, now())
-    label = steps.next_step(context, incident, "node-checkpoint")
+    label = steps.next_step(context, incident, step_names.CHECKPOINT)
     try:
         around = action.look(context.cluster_id, target, context.pool)
         refused = guard.protected(around.pod, context.policy)
@@ -113,6 +126,9 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
     if isinstance(plan, Refused):
         steps.refuse(context, incident, label, action.name, "plan", plan.reason)
         return Checkpointed(target, label, plan)
+    before = {change.id: _before(context, incident, change) for change in plan.changes}
+    told = tuple(f"{change.id}: {words}" for change in plan.changes for words in before[change.id])
+    plan = plan.model_copy(update={"caveats": (*plan.caveats, *told)})
     steps.record_plan(context, incident, label, plan)
     started = now()
     result = steps.carry_out(context, incident, label, action, plan)
@@ -124,9 +140,9 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
         assert record.outcome is not None
         raw = answers.get(record.change.id)
         places = checkpoints.archives(raw, node) if raw is not None else ()
-        asked.append(Asked(name, record.outcome, places))
+        asked.append(Asked(name, record.outcome, places, before[record.change.id]))
         what = What(
-            id=f"checkpoint/{name_part(name)}",
+            id=_item(name),
             kind="checkpoint.reference",
             source=f"nodes/{node}/{record.change.subresource}",
             method=_METHOD,
@@ -140,12 +156,91 @@ def _checkpoint(context: Context, incident: Incident, target: ObjectRef, seconds
         items.append(kept.model_copy(update={"changes_made": made}))
     done = Checkpointed(target, label, result.outcome, node, tuple(asked), result.proof)
     try:
-        seal = capture.recapture(context, incident, target, key=f"checkpoint/{secrets.token_hex(4)}", extra=items)
+        seal = capture.recapture(context, incident, target, key=_key(label, target), extra=items)
     except StoreError:
         raise
     except RingfenceError as error:
         return replace(done, unsealed=str(error))
-    return replace(done, seal=f"{seal.id}: {seal.collected} of {seal.items} items in {seal.path}")
+    return replace(done, seal=_sealed(seal))
+
+
+def _before(context: Context, incident: Incident, change: Change) -> tuple[str, ...]:
+    """The steps that have asked for the same container, and have or may have an archive of it."""
+    known = []
+    for record in _asked_before(context, incident):
+        if (record.change.ref.uid, record.change.subresource) != (change.ref.uid, change.subresource):
+            continue
+        match record.outcome:
+            case Applied():
+                known.append(f"{record.step} has written an archive of it, and this is another")
+            case Unknown() | None:
+                known.append(f"{record.step} may have written an archive of it, and this is another")
+            case Already() | Skipped() | Refused() | Failed():
+                pass
+            case _:
+                assert_never(record.outcome)
+    return tuple(known)
+
+
+def _left(context: Context, incident: Incident, target: ObjectRef) -> Checkpointed | None:
+    """A checkpoint of the pod that was recorded and never sealed, as a crash leaves it: sealed now. None is the usual.
+
+    One that still cannot be sealed says so in ``unsealed``. Raises StoreError.
+    """
+    records = _asked_before(context, incident)
+    for label in dict.fromkeys(record.step for record in records):
+        with context.store.read() as session:
+            capture = evidence.capture_for(session, incident.id, _key(label, target))
+            if capture is None or evidence.seal_of_capture(session, incident.id, capture) is not None:
+                continue
+            items = {item.id: item for item in evidence.items(session, incident.id, capture)}
+            if not items:
+                continue
+            ends = [entry.event for entry in timeline.read(session, incident.id)]
+        mine = [record for record in records if record.step == label]
+        node = mine[0].change.ref.name
+        end = next(event for event in ends if isinstance(event, StepFinished) and event.step == label)
+        done = Checkpointed(target, label, end.outcome, node, proof=end.proof)
+        try:
+            done = replace(done, containers=tuple(_asked(context, incident, record, items) for record in mine))
+            seal = context.sealer().resume(incident, target, actor=context.actor, key=_key(label, target))
+        except StoreError:
+            raise
+        except RingfenceError as error:
+            return replace(done, unsealed=str(error))
+        assert seal is not None, "it has items"
+        return replace(done, seal=_sealed(seal))
+    return None
+
+
+def _asked(context: Context, incident: Incident, record: ChangeRecord, items: dict[str, EvidenceItem]) -> Asked:
+    """What one container came to, from the journal and from the kubelet's answer in the vault."""
+    assert record.outcome is not None
+    name = checkpoints.container_of(record.change.subresource)
+    item = items[_item(name)]
+    if item.blob is None:
+        return Asked(name, record.outcome)
+    raw = b"".join(read_item(context.vault, incident.id, item))
+    return Asked(name, record.outcome, checkpoints.archives(raw, record.change.ref.name))
+
+
+def _asked_before(context: Context, incident: Incident) -> Sequence[ChangeRecord]:
+    with context.store.read() as session:
+        records = journal.of_incident(session, incident.id)
+    return [record for record in records if record.action == Checkpoint.name]
+
+
+def _key(label: str, target: ObjectRef) -> str:
+    """What asks for the seal of that step, for that pod."""
+    return f"{label}/{target.uid}"
+
+
+def _item(container: str) -> str:
+    return f"checkpoint/{name_part(container)}"
+
+
+def _sealed(seal: Seal) -> str:
+    return f"{seal.id}: {seal.collected} of {seal.items} items in {seal.path}"
 
 
 def _missing(acquirer: Acquirer, what: What, outcome: Outcome) -> EvidenceItem:

@@ -6,9 +6,10 @@ from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.errors import PlatformError
 from ringfence.model.incident import Determination, Incident, State
+from ringfence.model.journal import ChangeRecord
 from ringfence.model.node_helper import NodeOrder
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Applied
+from ringfence.model.outcome import Applied, Unknown
 from ringfence.model.recovery_events import Reviewed
 from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.response import node_events, record
@@ -27,14 +28,24 @@ def still_in_force(context: Context, incident: Incident) -> tuple[str, ...]:
     kept = [one for one in standing(records, *actions) if one.change.inverse is not None]
     found = [f"{one.step}: {one.change.effect}" for one in kept if _is_there(context, one.change.ref)]
     # Nothing shows whether somebody has removed an archive: it is named until it is looked for.
-    archives = [one for one in records if one.action == Checkpoint.name and isinstance(one.outcome, Applied)]
-    found += [f"{one.step}: {one.change.effect}, where its secrets lie" for one in archives]
+    asked = [one for one in records if one.action == Checkpoint.name]
+    found += [f"{one.step}: {one.change.effect}, {where}" for one in asked if (where := _archive(one))]
     for ref in members:
         # The helper's own pod is gone; what it did is in force for as long as the suspect's pod is there.
         words = [node_events.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]
         if any(words) and _is_there(context, ref):
             found += [f"{ref}: {one}" for one in words if one]
     return tuple(dict.fromkeys(found))
+
+
+def _archive(record: ChangeRecord) -> str:
+    match record.outcome:
+        case Applied():
+            return "where its secrets lie"
+        case Unknown() | None:
+            return "where its secrets may lie: what came of it is not known"
+        case _:
+            return ""
 
 
 def _is_there(context: Context, ref: ObjectRef) -> bool:

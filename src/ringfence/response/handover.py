@@ -29,7 +29,7 @@ from ringfence.model.timeline import (
 )
 from ringfence.response import node_events
 from ringfence.response.context import Context
-from ringfence.store import access, approvals, commands, evidence, incidents, runs, timeline
+from ringfence.store import access, approvals, commands, enforcement, evidence, incidents, runs, timeline
 from ringfence.store.database import Session
 
 _CUTS = ("network.quarantine", "node.cut")
@@ -63,6 +63,8 @@ class Handover:
     deadlines: tuple[Deadline, ...]
     next_commands: tuple[str, ...]
     unread: str
+    enforcement: str = ""
+    """What is known of the cluster's NetworkPolicies, with its age; empty when nobody has tried."""
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -87,6 +89,7 @@ class Handover:
             "deadlines": [{"at": isoformat(one.at), "what": one.what} for one in self.deadlines],
             "next": list(self.next_commands),
             "unread": self.unread,
+            "enforcement": self.enforcement,
         }
 
 
@@ -101,11 +104,13 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
     lease = commands.lease_of(session, incident.id)
     seals = evidence.seals(session, incident.id)
     open_rows = tuple(row for row in rows if row.is_open)
+    known = enforcement.newest(session, incident.cluster)
     still_in = shutting(
         incident.id,
         rows,
         identity_cut=any(run.playbook == "cut-identity" for run in every_run),
         helper_on=node_events.is_on(events),
+        known=known,
     )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]
     return Handover(
@@ -124,6 +129,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         deadlines=tuple(sorted(_deadlines(pending, lease), key=lambda one: one.at)),
         next_commands=_next(incident, open_rows, going, pending, still_in),
         unread=unread,
+        enforcement=known.words(at) if known is not None else "",
     )
 
 

@@ -7,7 +7,7 @@ started before the first one was taken out is none of ours, and is cut like the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,15 +15,14 @@ from ringfence.actions.network import DETACH, FENCE
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.run import Run
+from ringfence.model.run import Run, RunState
 from ringfence.platform.kubernetes.resources import POD
+from ringfence.playbooks import load
 from ringfence.response import steps
 from ringfence.response.context import Context
 from ringfence.response.orders import Found
-from ringfence.store import journal, targets
-
-Again = Callable[[], tuple[Found, ...]]
-"""Looks up anew what the command's words mean. Raises TargetError when they mean nothing any more, PlatformError."""
+from ringfence.response.seek import meant
+from ringfence.store import journal, runs, targets
 
 _SHOW = 5
 _CLOCKS = timedelta(seconds=2)
@@ -41,17 +40,23 @@ class Late:
     why: str = ""
 
 
-def look(context: Context, run: Run, again: Again) -> Late:
-    """After a run has cut a group. Raises StoreError."""
+def look(context: Context, run: Run, *, cut_since: datetime | None = None) -> Late:
+    """After a run has cut a group. ``cut_since``: for whom was cut before that, somebody has looked.
+
+    Raises StoreError, PlaybookError.
+    """
+    if run.order.group is None or run.state is RunState.CANCELLED:
+        return Late()
     with context.store.read() as session:
         records = journal.of_incident(session, run.incident)
         known = {ref.uid for ref in targets.of_incident(session, run.incident)}
+        playbook = load(runs.playbook_bytes(session, run.id), run.playbook)
     moment = _first_taken(run, records)
-    if moment is None:
+    if moment is None or (cut_since is not None and moment < cut_since):
         return Late()  # nothing was cut: the same command again looks them up anew
     limit = moment + timedelta(milliseconds=context.cluster.clock_offset_ms or 0) - _CLOCKS
     try:
-        found = again()
+        found, _ = meant(context, run.order.group, playbook)
     except TargetError:
         return Late()  # it means no pod any more
     except PlatformError as error:

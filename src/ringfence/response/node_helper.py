@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ringfence.actions.node_helper import PERMISSIONS, NodeCut, NodeFreeze, Options, Reader, order_of
 from ringfence.errors import Guarded, PlatformError, TargetError
+from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.node_helper import NodeOrder
@@ -62,7 +63,7 @@ def switch_off(context: Context, incident: Incident, reason: str) -> tuple[str, 
 
 def sweep(context: Context, incident: Incident) -> tuple[str, ...]:
     """Delete what runs of this incident left behind; what could not be deleted, in words. Raises StoreError."""
-    label = steps.next_step(context, incident, "node-sweep")
+    label = steps.next_step(context, incident, step_names.SWEEP)
     said: list[str] = []
     for target in pods_of(context, incident):
         try:
@@ -90,7 +91,7 @@ def order_all(
     done = []
     for target in found:
         say(f"{order}: {target}")
-        label = steps.next_step(context, incident, f"node-{order}")
+        label = steps.next_step(context, incident, step_names.OF_ORDER[order])
         ready = node_order.prepare(context, incident, target, order, wish, label)
         if isinstance(ready, Done):
             done.append(ready)
@@ -133,7 +134,7 @@ def order_one(
     context: Context, incident: Incident, target: ObjectRef, order: NodeOrder, *, read: Reader | None = None
 ) -> Done:
     """An order that takes nothing from customers, on one pod, as a step of its own. Raises StoreError."""
-    label = steps.next_step(context, incident, f"node-{order}")
+    label = steps.next_step(context, incident, step_names.OF_ORDER[order])
     ready = node_order.prepare(context, incident, target, order, Wish(), label)
     return ready if isinstance(ready, Done) else node_order.carry_out(context, incident, ready, read=read)
 

@@ -15,7 +15,7 @@ from ringfence.model.outcome import Already, Refused
 from ringfence.model.plan import Plan
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.surroundings import read_namespace, read_pod, surroundings
-from ringfence.response import guard
+from ringfence.response import enforcement, guard
 from ringfence.response.context import Context
 from ringfence.response.orders import Found
 from ringfence.store import targets
@@ -31,7 +31,12 @@ class Preview:
 
 def preview(context: Context, found: tuple[Found, ...], *, shape: Shape) -> tuple[Preview, ...]:
     """The plan of each pod, under a fence of its own making. Raises PlatformError."""
-    settings = Settings(fence=secrets.token_hex(8), serving_floor=context.policy.serving_floor, shape=shape)
+    settings = Settings(
+        fence=secrets.token_hex(8),
+        serving_floor=context.policy.serving_floor,
+        shape=shape,
+        enforcement=enforcement.words(context),
+    )
     action = Quarantine(context.cluster, settings)
     pods = [one for one in found if one.ref.kind == POD.kind]
     namespaces = {

@@ -116,7 +116,7 @@ def together(first: Result, more: Result) -> Result:
     worst = undone[0] if undone else more
     return replace(
         more,
-        run=worst.run,
+        run=first.run if first.run.state is RunState.WAITING else worst.run,
         joined=first.joined,
         steps=(*first.steps, *more.steps),
         outcome=worst.outcome,

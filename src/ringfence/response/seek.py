@@ -8,6 +8,7 @@ from ringfence.errors import NotFound, TargetError
 from ringfence.model.catalogue import Scope
 from ringfence.model.objects import ObjectRef
 from ringfence.model.playbook import Playbook, TargetKind
+from ringfence.model.run import Group
 from ringfence.platform.kubernetes import targets as named
 from ringfence.platform.kubernetes.owners import controller_of
 from ringfence.platform.kubernetes.resources import NODE, POD, resource_of
@@ -33,7 +34,13 @@ def seek(
     just one. ``playbook`` (a name or a file) says which kinds it takes, and whether it acts on workloads and nodes as
     well. Raises TargetError, PlaybookError, PlatformError.
     """
-    plan = load(*find(playbook))
+    group = Group(names=tuple(specs), namespace=namespace, image=image, siblings=siblings)
+    return meant(context, group, load(*find(playbook)))
+
+
+def meant(context: Context, group: Group, plan: Playbook) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+    """``seek`` for the words of a command that were kept, and a playbook that is loaded. Raises as it does."""
+    specs, namespace, image = group.names, group.namespace, group.image
     scopes = frozenset(step.kind.scope for step in plan.steps)
     found: dict[str, Found] = {}
     words: list[str] = []
@@ -49,7 +56,7 @@ def seek(
         _takes(plan, TargetKind.IMAGE, "--image")
         by_image = named.pods_of_image(context.cluster, context.cluster_id, image, namespace or None)
         _add_pods(found, by_image, f"runs image {by_image.spec}")
-    if siblings:
+    if group.siblings:
         for one in [one for one in found.values() if one.ref.kind == POD.kind]:
             others = named.siblings(context.cluster, context.cluster_id, one.obj)
             _add_pods(found, others, f"a sibling of {one.ref.name}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, assert_never
 from ringfence.actions.base import Action
 from ringfence.actions.perform import NOT_APPLIED, Answer, resolve
 from ringfence.errors import PlatformError, RingfenceError
+from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
@@ -215,7 +216,10 @@ def _done_again(record: ChangeRecord, records: Sequence[ChangeRecord]) -> bool:
 
 
 def next_step(context: Context, incident: Incident, verb: str) -> str:
-    """The name of a new attempt of a step: contain/1, contain/2, … A fresh plan needs a journal of its own."""
+    """The name of a new step outside of any run: node-cut/1, node-cut/2, … A fresh plan needs a journal of its own.
+
+    ``verb`` is one of ``step_names.OUTSIDE_OF_RUNS``, whose names no step of a playbook may have."""
+    assert verb in step_names.OUTSIDE_OF_RUNS, verb
     with context.store.read() as session:
         events = [entry.event for entry in timeline.read(session, incident.id)]
     steps = {str(step) for event in events if (step := getattr(event, "step", None))}

@@ -9,6 +9,7 @@ from ringfence.actions.checkpoint import Checkpoint
 from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.actions.registry import ACTIONS
 from ringfence.errors import PlatformError, TargetError
+from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Unknown
@@ -59,7 +60,7 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor)
     action = actions[record.action](context.cluster, settings)
     # Before anything else: a crash may have left the very same undo without a result.
-    label = attempts.begin(context, incident, f"undo-{record.step}")
+    label = attempts.begin(context, incident, step_names.undoing(record.step))
     try:
         change = action.undo(record)
     except PlatformError as error:

@@ -7,12 +7,13 @@ is the eradicating phase of the playbook that the incident froze; typing it is t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ringfence.errors import Guarded, TargetError
 from ringfence.model.incident import Determination, Incident
 from ringfence.model.outcome import Refused
 from ringfence.model.playbook import Phase
-from ringfence.model.run import Run, RunOrder
+from ringfence.model.run import Group, Run, RunOrder
 from ringfence.playbooks import find
 from ringfence.response import latecomers, orders
 from ringfence.response.conduct import Conductor
@@ -51,40 +52,15 @@ class Wish:
     accept_findings: str = ""
     watch_seconds: int = 0
     lease_minutes: int | None = None
+    group: Group | None = None
 
 
-def contain(
-    context: Context,
-    conductor: Conductor,
-    found: tuple[Found, ...],
-    wish: Wish,
-    *,
-    again: latecomers.Again | None = None,
-) -> Result:
-    """Cut and seal. ``again`` looks a group up anew: pods that started before it was cut are cut by a second run.
+def contain(context: Context, conductor: Conductor, found: tuple[Found, ...], wish: Wish) -> Result:
+    """Cut and seal. A group is looked up anew: pods that started before it was cut are cut by a second run.
 
     Raises Guarded, TargetError, PlaybookError, EngineError, StoreError.
     """
-    phases = (Phase.CONTAINING.value,)
-    result = respond(context, conductor, COMPROMISED, found, wish, phases=phases, verb="contain")
-    if again is None:
-        return result
-    late = latecomers.look(context, result.run, again)
-    if late.why:
-        conductor.live.say(f"whether pods of it have started meanwhile is not known: {late.why}")
-    if late.since:
-        names = latecomers.names(late.since)
-        conductor.live.say(f"started since the first was cut, as replacements or not, and not cut: {names}")
-    if not late.missed:
-        return result
-    conductor.live.say(f"started before the first was cut: {latecomers.names(tuple(one.ref for one in late.missed))}")
-    content, source = find(COMPROMISED)
-    how = _how(wish, phases, decided=False)
-    try:
-        run = orders.follow_up(context, result.incident, content, source, how, found=late.missed)
-    except Guarded as error:
-        return replace(result, outcome=Refused(reason=str(error), next_step=error.next_step))
-    return together(result, result_of(context, conductor.live, "contain", True, conductor.conduct(run.id)))
+    return respond(context, conductor, COMPROMISED, found, wish, phases=(Phase.CONTAINING.value,), verb="contain")
 
 
 def respond(
@@ -109,7 +85,8 @@ def respond(
     )
     ordered = orders.place(context, order)
     conductor.live.say(f"{ordered.incident.id}: {ordered.run.id}")
-    return result_of(context, conductor.live, verb, ordered.joined, conductor.conduct(ordered.run.id))
+    result = result_of(context, conductor.live, verb, ordered.joined, conductor.conduct(ordered.run.id))
+    return _with_latecomers(context, conductor, result)
 
 
 def eradicate(context: Context, conductor: Conductor, incident: Incident, wish: Wish) -> Result:
@@ -185,16 +162,47 @@ def resume(context: Context, conductor: Conductor, incident: Incident) -> tuple[
     results = []
     for run in left:
         orders.requeue(context, run)
-        results.append(result_of(context, conductor.live, _verb_of(run), True, conductor.conduct(run.id)))
+        result = result_of(context, conductor.live, _verb_of(run), True, conductor.conduct(run.id))
+        results.append(_with_latecomers(context, conductor, result))
     return tuple(results)
 
 
 def carry_on(context: Context, conductor: Conductor, run_id: str) -> Result:
     """After a decision: the run goes on. Raises EngineError, StoreError."""
+    began = now()
     with context.store.read() as session:
         run = runs.get(session, run_id)
     orders.requeue(context, run)
-    return result_of(context, conductor.live, _verb_of(run), True, conductor.conduct(run_id))
+    result = result_of(context, conductor.live, _verb_of(run), True, conductor.conduct(run_id))
+    return _with_latecomers(context, conductor, result, cut_since=began)
+
+
+def _with_latecomers(
+    context: Context, conductor: Conductor, result: Result, *, cut_since: datetime | None = None
+) -> Result:
+    """The result together with that of a second run, of the playbook's containing phase, on the pods of the group that
+    started before it was cut and that nobody has looked at; the result itself when there are none."""
+    late = latecomers.look(context, result.run, cut_since=cut_since)
+    if late.why:
+        conductor.live.say(f"whether pods of it have started meanwhile is not known: {late.why}")
+    if late.since:
+        names = latecomers.names(late.since)
+        conductor.live.say(f"started since the first was cut, as replacements or not, and not cut: {names}")
+    if not late.missed:
+        return result
+    conductor.live.say(f"started before the first was cut: {latecomers.names(tuple(one.ref for one in late.missed))}")
+    with context.store.read() as session:
+        content = runs.playbook_bytes(session, result.run.id)
+    phases = (Phase.CONTAINING.value,)
+    how = result.run.order.model_copy(update={"phases": phases, "decided": False, "group": None})
+    try:
+        run = orders.follow_up(context, result.incident, content, result.run.playbook, how, found=late.missed)
+    except (Guarded, TargetError) as error:
+        refused = Refused(reason=f"pods that started before the first was cut are not cut: {error}")
+        return replace(result, outcome=refused.model_copy(update={"next_step": error.next_step}))
+    if set(result.run.order.phases) > set(phases):
+        conductor.live.say("they are cut and sealed; what comes after is done to them when you order it")
+    return together(result, result_of(context, conductor.live, "contain", True, conductor.conduct(run.id)))
 
 
 def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
@@ -212,6 +220,7 @@ def _how(wish: Wish, phases: tuple[str, ...], *, decided: bool) -> RunOrder:
         accept_findings=wish.accept_findings,
         watch_seconds=wish.watch_seconds,
         command=wish.command,
+        group=wish.group,
     )
 
 

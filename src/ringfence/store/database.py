@@ -19,7 +19,7 @@ from sqlalchemy import Connection as Session  # one transaction's; no object is 
 from ringfence.errors import StoreError
 from ringfence.store import tables
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test holds it against the folder."""
 
 _BUSY_MS = 10_000

@@ -265,3 +265,10 @@ watched = sa.Table(
     sa.Column("state", sa.JSON, nullable=False),
     sa.Column("since", Utc, nullable=False),
 )
+
+enforcement = sa.Table(
+    "enforcement",
+    metadata,
+    sa.Column("cluster", sa.String, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)

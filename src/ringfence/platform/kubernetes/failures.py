@@ -149,8 +149,12 @@ def _words(details: dict[str, Any], body: bytes, status: int) -> str:
 
 def _is_denial(details: dict[str, Any]) -> bool:
     """Whether a 403 of the API server is its authoriser's. Admission plug-ins answer 403 too, in words of their own."""
-    message = str(details.get("message", ""))
-    return bool(_AUTHORISER.search(message)) and "admission webhook" not in message
+    return is_authorisers(str(details.get("message", "")))
+
+
+def is_authorisers(words: str) -> bool:
+    """Whether the words of a 403 are those of the API server's authoriser."""
+    return bool(_AUTHORISER.search(words)) and "admission webhook" not in words
 
 
 def _seconds(value: str | None) -> float | None:

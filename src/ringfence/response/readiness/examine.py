@@ -109,5 +109,5 @@ def _cluster(site: Site, cluster: Cluster, pool: ThreadPoolExecutor) -> Iterator
         yield failed("rights", error)
     stage = Stage(cluster, cluster_id, principal.subject, site.policy, pool)
     yield from rehearse(stage, site.actions, namespaces)
-    yield from check_network(stage, namespaces[0], site.canary, probe=site.probe)
+    yield from check_network(stage, namespaces[0], site.canary, site.open_store, probe=site.probe)
     yield check_cloud(cluster, namespaces)

@@ -1,4 +1,7 @@
-"""Whether NetworkPolicies are enforced. Nothing in the API says so; packets do, when it is asked for that."""
+"""Whether NetworkPolicies are enforced. Nothing in the API says so; packets do, when it is asked for that.
+
+What they showed is kept in the store, so that plans and screens of later incidents know it without a canary.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +9,100 @@ import contextlib
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from ringfence.actions.base import Settings
 from ringfence.actions.canary import Canary, Options
 from ringfence.actions.fence import FENCE_KEY
-from ringfence.errors import PlatformError, RingfenceError, Unanswered
+from ringfence.errors import PlatformError, RingfenceError, StoreError, Unanswered
 from ringfence.model.base import Json
 from ringfence.model.canary import CanaryPath, CanaryReport, CanaryResult, Row
+from ringfence.model.enforcement import Enforcement
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome, Refused
 from ringfence.model.plan import Change
 from ringfence.platform.kubernetes import fencing
 from ringfence.platform.kubernetes.policies import Direction, evaluate
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD, Resource
-from ringfence.response.readiness.findings import Finding, fail, failed, ok, warn
+from ringfence.platform.kubernetes.selectors import printable
+from ringfence.response.context import now
+from ringfence.response.readiness.findings import Finding, Level, fail, failed, ok, warn
 from ringfence.response.readiness.rehearsal import Stage
+from ringfence.store import enforcement
+from ringfence.store.database import Store
 
 _CHECK = "network enforcement"
 _LABELS = {"app.kubernetes.io/managed-by": "ringfence"}
 _LIVES_SECONDS = 600
 _GONE_SECONDS = 20.0
 _POLL_SECONDS = 0.3
+_LONG_AGO = timedelta(days=7)
+_PLUGIN = "a network plugin that enforces NetworkPolicies; until then only the node helper cuts (node_helper)"
 _ROWS: dict[Direction, Row] = {Direction.EGRESS: "network.egress", Direction.INGRESS: "network.ingress"}
 
 
-def check_network(stage: Stage, namespace: str, options: Options | None, *, probe: bool) -> Iterator[Finding]:
-    """Without ``probe`` nothing is started. With it: a pod behind a deny-all of its own, and a canary that tries it."""
+def check_network(
+    stage: Stage, namespace: str, options: Options | None, open_store: Callable[[], Store], *, probe: bool
+) -> Iterator[Finding]:
+    """Without ``probe`` nothing is started, and what was seen last is told.
+
+    With it: a pod behind a deny-all of its own, and a canary that tries it.
+    """
     if not probe or options is None:
         asked = "doctor --probe" if options is not None else "canary.image in the configuration, then doctor --probe"
+        if not probe and (known := _known(open_store, stage.cluster_id)) is not None:
+            yield _remembered(known, asked)
+            return
         saw = "not tried: nothing in the API says whether NetworkPolicies are enforced"
         yield warn(_CHECK, saw, f"to try it: {asked}")
         return
     try:
         with _probe(stage, namespace, options) as (pod, fence):
-            yield from _tried(stage, pod, fence, options)
+            for finding in _tried(stage, pod, fence, options):
+                yield finding
+                if finding.level is not Level.WARN:
+                    yield from _keep(open_store, _seen(stage, pod, finding))
     except RingfenceError as error:
         yield failed(_CHECK, error)
+
+
+def _seen(stage: Stage, pod: Json, finding: Finding) -> Enforcement:
+    return Enforcement(
+        cluster=stage.cluster_id,
+        holds=finding.level is Level.OK,
+        saw=finding.saw,
+        namespace=printable(pod["metadata"]["namespace"]),
+        node=printable(str(pod["spec"].get("nodeName", ""))),
+        at=now(),
+        by=stage.user,
+    )
+
+
+def _keep(open_store: Callable[[], Store], seen: Enforcement) -> Iterator[Finding]:
+    try:
+        with contextlib.closing(open_store()) as store, store.write() as session:
+            enforcement.keep(session, seen)
+    except StoreError as error:
+        yield warn(_CHECK, f"what was seen is not kept: {error}", error.next_step)
+
+
+def _known(open_store: Callable[[], Store], cluster: str) -> Enforcement | None:
+    try:
+        with contextlib.closing(open_store()) as store, store.read() as session:
+            return enforcement.newest(session, cluster)
+    except RingfenceError:
+        return None  # the store has a finding of its own
+
+
+def _remembered(known: Enforcement, asked: str) -> Finding:
+    moment = now()
+    words = f"{known.words(moment)}: {known.saw}"
+    if not known.holds:
+        return fail(_CHECK, words, f"{_PLUGIN}; when there is one: {asked}")
+    if moment - known.at > _LONG_AGO:
+        return warn(_CHECK, words, f"that is long ago: {asked}")
+    return ok(_CHECK, words)
 
 
 @contextlib.contextmanager
@@ -156,7 +216,7 @@ def _judged(report: CanaryReport, rows: tuple[Row, ...]) -> Finding:
         return fail(
             _CHECK,
             f"a deny-all does not hold: {len(opened)} of {len(report.paths)} paths get through ({_named(opened)})",
-            "a network plugin that enforces NetworkPolicies; until then only the node helper cuts (node_helper)",
+            _PLUGIN,
         )
     if shut:
         return ok(_CHECK, f"a deny-all shut {len(shut)} paths that are open without it ({_named(shut)})")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ringfence.actions.perform import dry_run
-from ringfence.errors import Invalid, PlatformError
+from ringfence.errors import PlatformError
 from ringfence.model.access import AccessPath, PathState
-from ringfence.model.base import Json
 from ringfence.model.catalogue import HoleParams
 from ringfence.model.incident import Incident, State
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Applied, Failed, Outcome, Problem, Refused
-from ringfence.model.plan import Change, Verb
 from ringfence.model.proof import Level, Proof
 from ringfence.platform.kubernetes.pods import image_names
-from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.selectors import printable
 from ringfence.response.context import Context, now
+from ringfence.response.recovery import admitted
 from ringfence.response.recovery import scope as scopes
 from ringfence.response.recovery.known import REPLACEMENT
 from ringfence.response.recovery.scope import Restored, Scope
@@ -28,7 +25,6 @@ from ringfence.store import access, incidents
 
 _LATER = (REPLACEMENT, "gitops.reversal", "keda.scaling")
 """Rows of gates of their own: the hole, and what recovery itself gives back to Argo CD."""
-_CONTROL = "ringfence.invalid/control"
 _SHOW = 5
 
 
@@ -96,7 +92,9 @@ def judge(scene: Scene, found: Scope, closed_by: str, *, delivered: bool = False
         proof = _proof(f"the hole is accepted by {who.principal}: {who.reason}", Level.NONE, who.principal, _ACCEPTED)
         return Applied(), proof
     if closed_by == "blocked-image":
-        return _blocked(scene, found)
+        return admitted.blocked(scene.context, incident, found)
+    if closed_by == "tightened-policy":
+        return admitted.tightened(scene, found)
     # A template that names no image is not known: that is no other one.
     same = [one for one in found.restored if (asked := image_names(one.template)) & found.images or not asked]
     promised = [] if delivered else [one for one in same if is_promised(scene, one, found)]
@@ -138,54 +136,6 @@ def acceptance_of(context: Context, incident: str) -> AccessPath | None:
     with context.store.read() as session:
         rows = access.rows(session, incident)
     return next((row for row in rows if row.path == REPLACEMENT and row.state is PathState.ACCEPTED), None)
-
-
-def _blocked(scene: Scene, found: Scope) -> tuple[Outcome, Proof | None]:
-    """A bare pod of each of the suspects' images is sent as a dry run; admission has to refuse each, and to let the
-    same pod with another image pass: else it refuses something else of it, a quota for example."""
-    context, incident = scene.context, scene.incident
-    wanted = sorted({(ref.namespace, name) for ref, pod in found.suspects for name in image_names(pod)})
-    others = sorted({name for one in found.restored for name in image_names(one.template)} - found.images)
-    said = []
-    for namespace, image in wanted:
-        why = _refusal(context, namespace, image)
-        control = others[0] if others else _CONTROL
-        if why is None:
-            reason = f"a pod with the image {printable(image)} would be admitted in {namespace}"
-        elif (also := _refusal(context, namespace, control)) is not None:
-            reason = f"a pod with the image {printable(control)} is refused in {namespace} as well: {also}"
-        else:
-            said.append(f"{printable(image)}: {why}")
-            continue
-        next_step = f"refuse the image by a policy; or: ringfence accept {incident.id} {REPLACEMENT} --reason …"
-        return Refused(reason=reason, next_step=next_step), None
-    if not said:
-        return Refused(reason="the incident has no suspect whose image could be tried"), None
-    claim = "admission refuses a pod of each image of the suspects, and admits it with another image"
-    return Applied(), _proof(claim, Level.PROVEN, "; ".join(said[:_SHOW]), "")
-
-
-def _refusal(context: Context, namespace: str, image: str) -> str | None:
-    """What admission says to such a pod; None when it lets it pass. Raises Denied (RBAC), Unanswered."""
-    try:
-        dry_run(context.cluster, _try_out(context.cluster_id, namespace, image))
-    except Invalid as error:
-        return error.why or error.what
-    return None
-
-
-def _try_out(cluster_id: str, namespace: str, image: str) -> Change:
-    name = "ringfence-try-image"
-    body: Json = {
-        "apiVersion": POD.api_version,
-        "kind": POD.kind,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"automountServiceAccountToken": False, "containers": [{"name": "image", "image": image}]},
-    }
-    ref = ObjectRef(
-        cluster=cluster_id, api_version=POD.api_version, kind=POD.kind, namespace=namespace, name=name, uid=""
-    )
-    return Change(id="try-image", ref=ref, verb=Verb.CREATE, body=body, effect="none: a dry run")
 
 
 _ACCEPTED = "nothing was closed: a person takes it on"

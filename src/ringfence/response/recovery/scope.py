@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.scale import ScaleToZero
 from ringfence.errors import NotFound, TargetError
+from ringfence.model import step_names
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
@@ -87,7 +88,7 @@ def standing(records: Iterable[ChangeRecord], *actions: str) -> tuple[ChangeReco
         for record in records
         if record.action in actions
         and not record.undone
-        and not record.step.startswith("undo-")
+        and not step_names.is_undoing(record.step)
         and not record.change.id.startswith("undo-")
         and record.outcome is not None
         and steps.is_done(record.outcome)

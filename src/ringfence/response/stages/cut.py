@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ringfence.actions.base import Settings, Shape
 from ringfence.actions.network import Quarantine
@@ -25,7 +26,7 @@ from ringfence.platform.kubernetes.surroundings import (
     read_surroundings,
     surroundings,
 )
-from ringfence.response import attempts, consent, customers, guard, steps
+from ringfence.response import attempts, consent, customers, enforcement, guard, steps
 from ringfence.response.context import Context, now
 from ringfence.response.guard import Survey
 from ringfence.response.live import Capture, Live
@@ -52,7 +53,7 @@ def settings(scene: Scene) -> Settings:
 def cut(scene: Scene) -> Answer:
     """Cut one pod off. Its evidence is opened first, and taken also when the cut is refused."""
     context, incident, target = scene.context, scene.incident, scene.object
-    action = Quarantine(context.cluster, settings(scene))
+    action = Quarantine(context.cluster, replace(settings(scene), enforcement=enforcement.words(context)))
     label, records = attempts.take_up(context, incident, scene.label)
     if records:
         # Cut before a crash: what is around the pod now is not what was around it then, and no capture to keep.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ringfence.actions.argocd import SuspendSync
 from ringfence.actions.keda import PauseScaling
 from ringfence.actions.unbind import Unbind
+from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe, next_step_of
@@ -36,7 +37,7 @@ def taken(context: Context, incident: Incident, stage: str) -> tuple[ChangeRecor
     return tuple(
         record
         for record in reversed(records)
-        if record.action == action and not record.undone and not record.step.startswith("undo-")
+        if record.action == action and not record.undone and not step_names.is_undoing(record.step)
     )
 
 

@@ -8,6 +8,7 @@ from ringfence.actions.base import Settings
 from ringfence.actions.guarding import FencedGuard, Wanted
 from ringfence.actions.network import DETACH, FENCE, Quarantine
 from ringfence.errors import PlatformError
+from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
@@ -17,8 +18,6 @@ from ringfence.platform.kubernetes.resources import POD
 from ringfence.response import attempts, steps
 from ringfence.response.context import Context
 from ringfence.store import incidents, journal
-
-VERB = "guard"
 
 
 def tend(context: Context, incident: Incident, call: Sequence[str]) -> Outcome | None:
@@ -42,7 +41,7 @@ def tend(context: Context, incident: Incident, call: Sequence[str]) -> Outcome |
     plan = action.plan(pods[0], wanted)
     if isinstance(plan, Already):
         return None
-    step = steps.next_step(context, incident, VERB)
+    step = steps.next_step(context, incident, step_names.GUARD)
     if isinstance(plan, Refused):
         steps.refuse(context, incident, step, action.name, "plan", plan.reason)
         return plan
@@ -66,7 +65,7 @@ def take_down(context: Context, incident: Incident) -> Outcome | None:
     if not standing:
         return None
     action = _action(context, incident)
-    label = attempts.begin(context, incident, f"undo-{VERB}")
+    label = attempts.begin(context, incident, step_names.undoing(step_names.GUARD))
     last: Outcome = Already(reason="no guard stands")
     for record in reversed(standing):
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ringfence.actions.base import Settings
 from ringfence.actions.node_helper import NodeCut, Options, overdue
 from ringfence.errors import PlatformError, RingfenceError
+from ringfence.model import step_names
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident, State
 from ringfence.model.objects import ObjectRef
@@ -92,7 +93,7 @@ class Sweeper:
         try:
             # Looked for anew: what is deleted is what lies there now, and no other run of the same suspect.
             left = [change for change in action.leftovers(target) if change.ref.uid == uid]
-            label = steps.next_step(context, incident, "node-sweep") if left else ""
+            label = steps.next_step(context, incident, step_names.SWEEP) if left else ""
             for number, change in enumerate(left):
                 outcomes.append(steps.apply_change(context, incident, label, action, number, change).outcome)
         except PlatformError as error:

@@ -5,13 +5,13 @@ Of the watcher's own steps alone: a run's are settled by whoever carries it on.
 
 from __future__ import annotations
 
+from ringfence.model import step_names
 from ringfence.model.outcome import Unknown
 from ringfence.response import steps
 from ringfence.response.context import Context
-from ringfence.response.watching import guarding, restore
 from ringfence.store import journal
 
-_OWN = (f"{restore.VERB}/", f"{guarding.VERB}/")
+_OWN = (f"{step_names.PUT_BACK}/", f"{step_names.GUARD}/")
 
 
 def settle(context: Context, incident: str) -> None:

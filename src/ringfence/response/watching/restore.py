@@ -12,6 +12,7 @@ from ringfence.actions.base import Settings, Shape
 from ringfence.actions.fence import FENCE_KEY
 from ringfence.actions.network import DETACH, FENCE, Quarantine
 from ringfence.errors import RingfenceError
+from ringfence.model import step_names
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
@@ -25,7 +26,6 @@ from ringfence.response.context import Context, now
 from ringfence.response.watching.held import Broken, Held
 from ringfence.store import journal
 
-VERB = "put-back"
 _HOUR = timedelta(hours=1)
 
 
@@ -51,12 +51,12 @@ def put_back(context: Context, incident: Incident, one: Held, *, hourly: int) ->
     with context.store.read() as session:
         records = journal.of_incident(session, incident.id)
     target, shape = _target(one.record, records)
-    step = steps.next_step(context, incident, VERB)
+    step = steps.next_step(context, incident, step_names.PUT_BACK)
     refused = _not_allowed(context, records, target, hourly)
     if refused is not None or target is None:
         if refused is None:
             refused = Refused(reason="the journal knows no pod that the policy was for")
-        steps.refuse(context, incident, step, Quarantine.name, VERB, refused.reason)
+        steps.refuse(context, incident, step, Quarantine.name, step_names.PUT_BACK, refused.reason)
         return refused
     settings = Settings(fence=incident.fence, serving_floor=context.policy.serving_floor, shape=shape)
     action = Quarantine(context.cluster, settings)
@@ -68,11 +68,11 @@ def put_back(context: Context, incident: Incident, one: Held, *, hourly: int) ->
         steps.record_failure(context, incident, step, action.name, error)
         return Refused(reason=str(error), next_step=error.next_step)
     if isinstance(plan, Refused):
-        steps.refuse(context, incident, step, action.name, VERB, plan.reason)
+        steps.refuse(context, incident, step, action.name, step_names.PUT_BACK, plan.reason)
         return plan
     falling = guard.below_floor(plan.impact)
     if falling:
-        steps.refuse(context, incident, step, action.name, VERB, falling)
+        steps.refuse(context, incident, step, action.name, step_names.PUT_BACK, falling)
         return Refused(reason=falling, next_step=f"ringfence status {incident.id}")
     steps.record_plan(context, incident, step, plan)
     result = steps.carry_out(context, incident, step, action, plan)
@@ -98,7 +98,9 @@ def _not_allowed(
     if Quarantine.name in context.policy.disabled:
         return Refused(reason=f"the action {Quarantine.name} is not enabled", next_step="actions.enabled")
     lately = {
-        record.step for record in records if record.step.startswith(f"{VERB}/") and now() - record.intended_at < _HOUR
+        record.step
+        for record in records
+        if record.step.startswith(f"{step_names.PUT_BACK}/") and now() - record.intended_at < _HOUR
     }
     if len(lately) >= hourly:
         return Refused(
