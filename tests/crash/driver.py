@@ -240,7 +240,7 @@ def obey(context: Context, conductor: Conductor, order: Order, namespace: str) -
             playbook = str(FILES / order.playbook) if order.playbook.endswith(".yaml") else order.playbook
             found, _ = seek(
                 context,
-                (order.target,),
+                order.target.split(),
                 namespace=namespace,
                 image="",
                 siblings=False,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ringfence.actions.perform import is_proxied
 from ringfence.model.access import AccessPath, PathState
+from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.outcome import Unknown, describe
@@ -58,8 +59,9 @@ class Ending:
     actions: set[str]
     journalled: set[str]
     approvals: list[str]
-    seals: list[tuple[str, bool]]
-    items: dict[int, dict[str, str]]
+    seals: dict[str, bool]
+    items: dict[str, dict[str, str]]
+    """Both by what was sealed, and its how many-th seal it is: the pods of a group are sealed in no order."""
     custody: Counter[str]
     facts: Counter[str]
     rows: dict[str, str]
@@ -95,7 +97,10 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
         for run in runs.of_incident(session, incident.id)
         for step in runs.steps(session, run.id)
     }
-    seals = evidence.seals(session, incident.id)
+    seals: dict[str, Seal] = {}
+    for seal in evidence.seals(session, incident.id):
+        name = refs.get(seal.subject_uid, "no target")
+        seals[f"{name} {1 + sum(known.startswith(f'{name} ') for known in seals)}"] = seal
     entries = [CustodyEntry.from_json(json.loads(text)) for text in evidence.custody(session, incident.id)]
     custody.strand(entries)
     return Ending(
@@ -108,12 +113,14 @@ def _ending(session: Session, incident: Incident, api: Witness) -> Ending:
         actions={step.action for step in of_run.values()},
         journalled={record.action for record in journal.of_incident(session, incident.id)},
         approvals=[one.decision.value for one in approvals.of_incident(session, incident.id)],
-        seals=[(refs.get(seal.subject_uid, "no target"), seal.complete) for seal in seals],
+        seals={name: seal.complete for name, seal in seals.items()},
         items={
-            number: {
-                item.id: item.result.value for item in evidence.items(session, incident.id, number) if item.id != _LATER
+            name: {
+                item.id: item.result.value
+                for item in evidence.items(session, incident.id, evidence.capture_of(session, seal.id))
+                if item.id != _LATER
             }
-            for number in (evidence.capture_of(session, seal.id) for seal in seals)
+            for name, seal in seals.items()
         },
         custody=Counter(f"{entry.action} {entry.item}" for entry in entries if entry.item != _LATER),
         facts=Counter(

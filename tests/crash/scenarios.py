@@ -18,7 +18,7 @@ class Order:
     """One command of an operator: contain, respond, approve, eradicate, release, recover, collect, watch,
     node-on, checkpoint, or keep: one look of the watcher, after somebody has taken the fence off.
 
-    ``playbook`` is one of the library, or a file beside this one.
+    ``playbook`` is one of the library, or a file beside this one; ``target`` are one or more, with spaces between.
     """
 
     verb: str
@@ -70,6 +70,8 @@ SWITCH = "response.node_helper._switch"
 CONTAIN = Order("contain", target="pod/cards-1")
 TWINS = Order("contain", target="pod/twins")
 """A pod of two containers, each of which has a memory."""
+GROUP = Order("contain", target="pod/cards-1 pod/cards-2 pod/twins")
+"""Three: the first goes alone, the others beside each other."""
 STUBBORN = Order("contain", target="pod/stubborn")
 """Admission lets nobody touch that pod."""
 STOP = (Order("respond", "stop-workload", "deployment/cards", "fence"), Order("approve"))
@@ -79,6 +81,7 @@ STOP = (Order("respond", "stop-workload", "deployment/cards", "fence"), Order("a
 SHORT = (
     Scenario("contain-eradicate", (CONTAIN, Order("eradicate"))),
     Scenario("fence-release", (Order("contain", target="pod/cards-1", shape="fence"), Order("release")), share=3),
+    Scenario("contain-group", (GROUP,), share=4),
     Scenario("contain-canary", (Order("contain", target="pod/cards-1", canary=True),), share=4),
     Scenario("keep", (CONTAIN, Order("keep")), share=3, since="response.watching.watcher._keep"),
     Scenario("checkpoint", (TWINS, Order("checkpoint")), since="response.checkpoint._checkpoint"),

@@ -276,3 +276,21 @@ def test_the_worst_that_is_allowed_ends_soon_and_on_a_small_stack() -> None:
     answers = {line.split(": ")[1].split()[0] for line in lines}
     assert answers <= {"True", "False", "CelError"}
     assert not ended.stderr
+
+
+def test_the_library_is_loaded_once_however_many_pods_ask_for_it_at_once() -> None:
+    """Loading it a second time ends in a panic; a run that was resumed reads its playbook for all pods at once."""
+    program = (
+        "import threading\n"
+        "from ringfence.playbooks.cel_library import library\n"
+        "together, found = threading.Barrier(16), []\n"
+        "def ask():\n"
+        "    together.wait()\n"
+        "    found.append(library().compile('1 < 2').execute({}))\n"
+        "threads = [threading.Thread(target=ask) for _ in range(16)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(found == [True] * 16)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("True", "")

@@ -6,27 +6,33 @@ playbook has a condition.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import sys
+import threading
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
 from typing import Any
 
 _NAME = "cel.cel"
 
 
-@functools.cache
+_loading = threading.Lock()
+"""It can be loaded once in a process, and the pods of a group ask for it at once."""
+
+
 def library() -> Any:
     """What offers ``compile``. The package itself where its compiled part is not a file beside it."""
-    if _NAME in sys.modules:
-        return sys.modules[_NAME]
+    with _loading:
+        return sys.modules.get(_NAME) or _load()
+
+
+def _load() -> Any:
     package = importlib.util.find_spec("cel")
     for folder in (package.submodule_search_locations or ()) if package is not None else ():
         spec = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec(_NAME)
         if spec is not None and spec.loader is not None:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            sys.modules[_NAME] = module  # it can be loaded once: the package would find it here
+            sys.modules[_NAME] = module  # where the package would look for it
             return module
     import cel
 

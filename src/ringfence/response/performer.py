@@ -143,6 +143,7 @@ class Performer:
             return {"held": {target.uid: f"what customers would feel is not known: {error}" for target in run.targets}}
 
     def refresh(self, run_id: str) -> Json:
+        self._incidents.pop(run_id, None)  # the first pod's cut has moved it on
         with self.context.store.read() as session:
             cut.refresh(self.live, runs.get(session, run_id))
         return {}

@@ -7,6 +7,7 @@ that the file is the one that was sealed; digests of the raw bytes prove that it
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -62,6 +63,7 @@ class BlobFolder:
         self.path = path
         self.key = key
         self._known: dict[str, Blob] = {}
+        self._keeping = threading.Lock()
 
     def store(self, chunks: Sequence[bytes]) -> Blob:
         """The blob of bytes that are all there. Those that this object has stored before are not written again: what
@@ -70,16 +72,17 @@ class BlobFolder:
         for chunk in chunks:
             digest.update(chunk)
         raw = digest.hexdigest()
-        known = self._known.get(raw)
-        if known is not None and self._lies(known):
-            return known
-        with self.new() as writer:
-            for chunk in chunks:
-                writer.write(chunk)
-            blob = writer.finish()
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[raw] = blob
+        with self._keeping:
+            known = self._known.get(raw)
+            if known is not None and self._lies(known):
+                return known
+            with self.new() as writer:
+                for chunk in chunks:
+                    writer.write(chunk)
+                blob = writer.finish()
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[raw] = blob
         return blob
 
     def _lies(self, blob: Blob) -> bool:
