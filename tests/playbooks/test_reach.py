@@ -26,7 +26,7 @@ OURS = ("ringfence.errors", "ringfence.model", "ringfence.playbooks")
 READS_FILES = {
     "library.py": {"importlib", "pathlib"},
     "load.py": {"pathlib"},
-    "cel_library.py": {"importlib.machinery", "importlib.util", "sys"},
+    "cel_library.py": {"importlib.machinery", "importlib.util", "sys", "threading"},
 }
 """library.py reads the file that a person named; load.py takes a path's name apart (PurePath); cel_library.py loads the
 library, of a name that is fixed."""
