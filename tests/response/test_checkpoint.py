@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.errors import Guarded, TargetError, VaultError
+from ringfence.errors import EvidenceError, Guarded, TargetError, VaultError
 from ringfence.evidence.claims import record_of
 from ringfence.evidence.differences import Kind
 from ringfence.evidence.reconcile import compare
@@ -267,6 +267,27 @@ def test_what_was_recorded_and_not_sealed_is_sealed_and_nobody_is_asked_again(
     assert done.seal
     assert bool(sealed(here)["checkpoint/cards"].blob) is bool(archives)
     assert asked(here).step == "node-checkpoint/2", "what is sealed is over"
+
+
+def test_one_that_can_never_be_sealed_does_not_stand_in_the_way(
+    here: Context, api: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Sealer._sealed
+
+    def never_the_first(self: Sealer, incident: Incident, subject: Any, capture: int, actor: str) -> Any:
+        if capture == 2:
+            raise EvidenceError("the evidence cannot be sealed as it is")
+        return real(self, incident, subject, capture, actor)
+
+    api.kubelet["cards"] = MADE
+    monkeypatch.setattr(Sealer, "_sealed", never_the_first)
+    assert asked(here).unsealed
+    said: list[str] = []
+    (done,) = checkpoint.checkpoint_all(here, incident_of(here), only="", say=said.append)
+    assert [words for words in said if "node-checkpoint/1 cannot be sealed" in words]
+    assert done.step == "node-checkpoint/2"
+    assert done.seal
+    assert done.containers[0].before == ("node-checkpoint/1 has written an archive of it, and this is another",)
 
 
 def audit_line(context: Context, *, code: int = 200, path: str = "", **more: Any) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from typing import assert_never
 
 from ringfence.actions.base import Settings
 from ringfence.actions.checkpoint import Checkpoint
-from ringfence.errors import Denied, Guarded, NotFound, RingfenceError, StoreError, TargetError
+from ringfence.errors import (
+    Denied,
+    EvidenceError,
+    Guarded,
+    NotFound,
+    RingfenceError,
+    StoreError,
+    TargetError,
+    VaultError,
+)
 from ringfence.evidence.acquire import Acquirer, What, name_part
 from ringfence.evidence.handling import read_item
 from ringfence.model import step_names
@@ -95,7 +104,7 @@ def checkpoint_all(
     steps.reconcile(context, incident)
     done = []
     for target in found:
-        left = _left(context, incident, target)
+        left = _left(context, incident, target, say)
         if left is not None:
             say(f"checkpoint: {target}: {left.step} had ended and was not sealed, so nobody is asked again")
             done.append(left)
@@ -182,10 +191,11 @@ def _before(context: Context, incident: Incident, change: Change) -> tuple[str, 
     return tuple(known)
 
 
-def _left(context: Context, incident: Incident, target: ObjectRef) -> Checkpointed | None:
+def _left(context: Context, incident: Incident, target: ObjectRef, say: Callable[[str], None]) -> Checkpointed | None:
     """A checkpoint of the pod that was recorded and never sealed, as a crash leaves it: sealed now. None is the usual.
 
-    One that still cannot be sealed says so in ``unsealed``. Raises StoreError.
+    While the vault cannot be used it says so in ``unsealed``: another archive would not be sealed either. One that can
+    never be sealed is said, and does not stand in the way of the next. Raises StoreError.
     """
     records = _asked_before(context, incident)
     for label in dict.fromkeys(record.step for record in records):
@@ -204,10 +214,11 @@ def _left(context: Context, incident: Incident, target: ObjectRef) -> Checkpoint
         try:
             done = replace(done, containers=tuple(_asked(context, incident, record, items) for record in mine))
             seal = context.sealer().resume(incident, target, actor=context.actor, key=_key(label, target))
-        except StoreError:
-            raise
-        except RingfenceError as error:
+        except VaultError as error:
             return replace(done, unsealed=str(error))
+        except EvidenceError as error:
+            say(f"checkpoint: {target}: {label} cannot be sealed: {error}")
+            continue
         assert seal is not None, "it has items"
         return replace(done, seal=_sealed(seal))
     return None
@@ -217,8 +228,8 @@ def _asked(context: Context, incident: Incident, record: ChangeRecord, items: di
     """What one container came to, from the journal and from the kubelet's answer in the vault."""
     assert record.outcome is not None
     name = checkpoints.container_of(record.change.subresource)
-    item = items[_item(name)]
-    if item.blob is None:
+    item = items.get(_item(name))
+    if item is None or item.blob is None:
         return Asked(name, record.outcome)
     raw = b"".join(read_item(context.vault, incident.id, item))
     return Asked(name, record.outcome, checkpoints.archives(raw, record.change.ref.name))
