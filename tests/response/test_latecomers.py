@@ -86,6 +86,10 @@ def test_a_pod_that_started_in_between_is_cut_and_the_replacements_are_named(con
     assert not any(name in words for name in fenced)
     assert [words for words in said if words.startswith(f"started before the first was cut: Pod bank/{names[0]}")]
     assert len(result.seals) == 3
+    with context.store.read() as session:
+        first, second = runs.of_incident(session, "INC-1")
+    # Whoever resumed the second one would take the replacements for pods of before, and cut them.
+    assert (first.order.group, second.order.group) == (GROUP, None)
 
 
 def test_replacements_alone_are_no_reason_for_a_second_run(context: Context, api: Simulator) -> None:
