@@ -31,7 +31,7 @@ NOT_FOR_LOOKING = (
         "ringfence.response.guard",
         "ringfence.platform.kubernetes.audit_log",
     ),
-    *("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "lightkube.resources.apps_v1", "h2"),
+    *("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "lightkube.resources.apps_v1", "h2", "anyio"),
 )
 
 

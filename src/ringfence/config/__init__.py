@@ -4,12 +4,10 @@ Looked for in ``--config``, ``$RINGFENCE_CONFIG``, ``~/.config/ringfence/config.
 be set in the environment too (``RINGFENCE_VAULT__PATH``). An unknown key is an error that names file and key.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -110,7 +108,7 @@ class Config(BaseModel):
     watch: WatchSection = Field(default_factory=_made_by_checking)
 
     @model_validator(mode="after")
-    def _known_wishes(self) -> Config:
+    def _known_wishes(self) -> Self:
         known = {contact.role for contact in self.contacts} | {kind.value for kind in PageKind}
         for receiver in self.notify.to:
             if unknown := [word for word in receiver.wanted if word not in known]:

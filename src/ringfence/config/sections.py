@@ -1,11 +1,9 @@
 """The sections of the configuration: their keys, what each may be, and what it is when nobody says."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -101,7 +99,7 @@ class SigningSection(Section):
     timestamp_roots: Path | None = None
 
     @model_validator(mode="after")
-    def _has_roots(self) -> SigningSection:
+    def _has_roots(self) -> Self:
         if self.timestamp_url is not None and self.timestamp_roots is None:
             raise ValueError("timestamp_url needs timestamp_roots: a stamp that nobody can check is none")
         return self
@@ -197,7 +195,7 @@ class CanarySection(Section):
         return value
 
     @model_validator(mode="after")
-    def _has_image(self) -> CanarySection:
+    def _has_image(self) -> Self:
         if self.enabled and self.image is None:
             raise ValueError("enabled needs image: name one that has python3")
         return self
@@ -220,7 +218,7 @@ class NodeHelperSection(Section):
     collect_mebibytes: int = Field(default=32, ge=1, le=1024)
 
     @model_validator(mode="after")
-    def _has_image(self) -> NodeHelperSection:
+    def _has_image(self) -> Self:
         if self.enabled and self.image is None:
             raise ValueError("enabled needs image: name one that has python3")
         return self
@@ -278,7 +276,7 @@ class Receiver(Section):
     min_severity: Severity = Severity.MEDIUM
 
     @model_validator(mode="after")
-    def _one_url(self) -> Receiver:
+    def _one_url(self) -> Self:
         if (self.url is None) == (self.url_file is None):
             raise ValueError(f"{self.name} needs url or url_file, and not both")
         return self

@@ -1,8 +1,7 @@
 """Sections about our own word outside the house: redacted copies, and the timeline's head kept elsewhere."""
 
-from __future__ import annotations
-
 import re
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -71,7 +70,7 @@ class DisclosureSection(Section):
         return value
 
     @model_validator(mode="after")
-    def _each_once(self) -> DisclosureSection:
+    def _each_once(self) -> Self:
         if doubled := [name for name in dict.fromkeys(self.names) if self.names.count(name) > 1]:
             raise ValueError(f"{', '.join(doubled)} is there twice")
         return self

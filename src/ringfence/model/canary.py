@@ -4,11 +4,9 @@ A refused try alone proves nothing: the other side may be down. So each path is 
 behind it, and without it again. Only one that was open, shut and open again was shut by the fence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -93,7 +91,7 @@ class CanaryReport(Noun):
     left_behind: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _says_something(self) -> CanaryReport:
+    def _says_something(self) -> Self:
         if not self.paths and not self.why:
             raise ValueError("a canary that tried nothing says why")
         return self

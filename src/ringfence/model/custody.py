@@ -1,7 +1,5 @@
 """What happens to evidence after it was sealed, as events of the timeline: held, kept elsewhere, disposed of."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from ringfence.model.base import Instant, Noun

@@ -1,7 +1,5 @@
 """What every event of the timeline has."""
 
-from __future__ import annotations
-
 from ringfence.model.base import Instant, Noun
 
 

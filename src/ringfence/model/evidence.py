@@ -1,8 +1,7 @@
 """One item of evidence as the store knows it: where it came from, how, what it hashes to, or why it is missing."""
 
-from __future__ import annotations
-
 from enum import StrEnum
+from typing import Self
 
 from pydantic import model_validator
 
@@ -55,7 +54,7 @@ class EvidenceItem(Noun):
     blob: Blob | None = None
 
     @model_validator(mode="after")
-    def _bytes_iff_collected(self) -> EvidenceItem:
+    def _bytes_iff_collected(self) -> Self:
         if (self.result is Collected.COLLECTED) != (self.blob is not None):
             raise ValueError(f"{self.id}: collected means bytes, and bytes mean collected")
         if self.result is not Collected.COLLECTED and not self.reason:

@@ -1,7 +1,5 @@
 """Events of the watcher: somebody changed what an incident holds fenced, and that it is as it was again."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from ringfence.model.event import EventBase

@@ -1,7 +1,5 @@
 """The journal of changes: what was asked, what was there before, what became of it."""
 
-from __future__ import annotations
-
 from ringfence.model.base import Instant, Noun
 from ringfence.model.outcome import Outcome
 from ringfence.model.plan import Change

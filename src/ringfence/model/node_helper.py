@@ -1,7 +1,5 @@
 """What a run of the node helper found, in the helper's own words."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from ringfence.model.base import Instant, Noun

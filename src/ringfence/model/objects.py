@@ -1,7 +1,5 @@
 """References to objects of a cluster. A name alone never identifies: the uid does, and the cluster it lives in."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from ringfence.model.base import Json, Noun

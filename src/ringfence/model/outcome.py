@@ -8,9 +8,7 @@ Match it exhaustively and end with ``assert_never``::
         case Failed() | Unknown(): ...
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Literal, NoReturn, assert_never
+from typing import Annotated, Literal, NoReturn, Self, assert_never
 
 from pydantic import Field
 
@@ -32,7 +30,7 @@ class Problem(Noun):
     next_step: str = ""
 
     @classmethod
-    def of(cls, error: RingfenceError) -> Problem:
+    def of(cls, error: RingfenceError) -> Self:
         return cls(code=error.code, what=error.what, why=error.why, next_step=error.next_step)
 
     def __str__(self) -> str:

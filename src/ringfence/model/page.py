@@ -4,8 +4,6 @@ A page says what happened, where, and what to type next. It carries nothing that
 the reasons that stand on the timeline; whoever sends it makes them harmless first.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import NamedTuple
 

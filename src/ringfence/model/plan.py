@@ -4,8 +4,6 @@ A ``Change`` is one mutating request. An action with two writes has two changes;
 order in which they are sent.
 """
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """How well a claim is shown. Four levels that are never mixed."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from ringfence.model.base import Instant, Noun

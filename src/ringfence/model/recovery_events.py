@@ -1,7 +1,5 @@
 """Events of the way back: the window in which the restored workloads are watched, and the review that closes."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from ringfence.model.base import Instant

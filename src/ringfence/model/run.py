@@ -1,9 +1,8 @@
 """A run of a playbook, what it waits for, and who may let it go on."""
 
-from __future__ import annotations
-
 import hashlib
 from enum import StrEnum
+from typing import Self
 
 import rfc8785
 
@@ -123,7 +122,7 @@ class Ceiling(Noun):
     def sha256(self) -> str:
         return hashlib.sha256(rfc8785.dumps(self.to_json())).hexdigest()
 
-    def covers(self, other: Ceiling) -> bool:
+    def covers(self, other: Self) -> bool:
         """Whether ``other`` fits inside: nothing in it that was not asked for, and no more pods."""
         return (
             set(other.actions) <= set(self.actions)

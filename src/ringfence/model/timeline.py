@@ -4,8 +4,6 @@
 principal's id, or ``ringfence`` for what the program did by itself on a principal's behalf.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field
