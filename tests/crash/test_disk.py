@@ -84,7 +84,7 @@ def test_a_full_disk_under_the_vault(
         assert fenced(place)
         ending, wrong = place.ending()
         assert not wrong
-        assert (ending.steps["INC-1/run/1/cut/Pod/cards-1"], ending.seals) == ("done", [])
+        assert (ending.steps["INC-1/run/1/cut/Pod/cards-1"], ending.seals) == ("done", {})
         assert ending.steps["INC-1/run/1/seal/Pod/cards-1"] == "failed"
         assert "No space left" in ending.why["INC-1/run/1/seal/Pod/cards-1"]
         (small_disk / FILLER).unlink()
