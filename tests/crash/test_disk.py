@@ -90,4 +90,4 @@ def test_a_full_disk_under_the_vault(
         (small_disk / FILLER).unlink()
         assert place.run((Order("collect"),), resumes=False) == 0, place.said()
         ending, wrong = place.ending()
-        assert (ending.seals, wrong) == ([("Pod/cards-1", True)], [])
+        assert (ending.seals, wrong) == ({"Pod/cards-1 1": True}, [])
