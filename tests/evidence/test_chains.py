@@ -28,8 +28,7 @@ def add(store: Store, incident: str, *texts: str) -> None:
 
 
 def read(chains: Chains, store: Store, incident: str) -> Known:
-    with store.read() as session:
-        return chains.read(session, incident)
+    return chains.read(store, incident)
 
 
 def same(one: Known, other: Known) -> bool:
@@ -57,14 +56,19 @@ def test_read_on_is_as_read_from_the_start_and_only_new_rows_are_read(
         assert same(known, read(Chains(), fresh_store, incident))
 
 
-def test_a_snapshot_that_is_older_than_what_is_known_gets_all_that_is_known(fresh_store: Store) -> None:
+def test_a_timeline_that_was_cut_behind_what_is_known_is_found(fresh_store: Store) -> None:
     incident, kept = declare(fresh_store).id, Chains()
     add(fresh_store, incident, "one")
-    with fresh_store.read() as older:
-        older.execute(sa.select(tables.incident.c.seq)).all()  # the snapshot begins with its first statement
-        add(fresh_store, incident, "two")
-        newer = read(kept, fresh_store, incident)
-        assert same(kept.read(older, incident), newer)
+    with fresh_store.read() as session:
+        (_, last) = timeline.raw(session, incident)
+    add(fresh_store, incident, "two")
+    read(kept, fresh_store, incident)
+    with fresh_store.write() as session:
+        session.execute(sa.delete(tables.event).where(tables.event.c.seq > last.seq))
+        session.execute(sa.update(tables.incident).values(seq=last.seq, head_hash=last.hash))
+    read(Chains(), fresh_store, incident)  # in itself it is whole
+    with pytest.raises(ChainBroken, match="the incident's head is at 2"):
+        read(kept, fresh_store, incident)
 
 
 def test_what_was_erased_by_law_is_in_no_later_bundle(fresh_store: Store) -> None:

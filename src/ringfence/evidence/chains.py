@@ -18,7 +18,7 @@ from ringfence.seal.timeline import TimelineEntry
 from ringfence.seal.walked import Walked
 from ringfence.store import evidence as rows
 from ringfence.store import timeline as events
-from ringfence.store.database import Session
+from ringfence.store.database import Session, Store
 
 _INCIDENTS = 4
 """How many incidents' chains are kept: those that were sealed last."""
@@ -40,9 +40,13 @@ class Chains:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, session: Session, incident: str) -> Known:
-        """Both chains at least up to the session's snapshot, from their first entry. Raises Tampered, ChainBroken."""
-        with self._lock:  # one after the other: each reads what is new, and not what another is reading
+    def read(self, store: Store, incident: str) -> Known:
+        """Both chains as they are now, from their first entry. Raises Tampered, ChainBroken.
+
+        One thread after the other, each in a snapshot of its own: it reads what is new, and not what another reads
+        already, and a timeline that is shorter than what is known was cut.
+        """
+        with self._lock, store.read() as session:
             known = self._read(session, incident, self._known.get(incident, Known()))
             self._known[incident] = known
             self._known.move_to_end(incident)

@@ -107,7 +107,7 @@ class Sealer:
             if known is not None:
                 return known
             items = _in_order(rows.items(session, incident.id, capture))
-            chains = self.chains.read(session, incident.id)
+        chains = self.chains.read(self.store, incident.id)
         contents = tuple(_sealed_item(item, incident.cluster) for item in items)
         bundle = self._left_behind(incident.id, capture, contents)
         if bundle is None:
