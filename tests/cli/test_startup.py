@@ -16,10 +16,15 @@ from ringfence.cli import commands
 SLOW = ("pydantic", "sqlalchemy", "alembic", "lightkube", "httpx2", "dbos", "yaml", "jinja2", "cryptography", "asyncio")
 
 
+def said_by(program: str) -> tuple[str, str]:
+    """What a fresh interpreter prints, and what it complains of."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    return done.stdout.strip(), done.stderr
+
+
 def test_the_command_line_imports_nothing_slow() -> None:
     program = f"import sys, ringfence.cli.commands; print([name for name in {SLOW!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert said_by(program) == ("[]", "")
 
 
 NOT_FOR_LOOKING = (
@@ -46,8 +51,7 @@ def test_a_command_that_only_looks_imports_neither_what_acts_nor_what_seals() ->
         "app.policy(Config()); app.vault(Config())\n"
         f"print([name for name in {NOT_FOR_LOOKING!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert said_by(program) == ("[]", "")
 
 
 def test_only_what_checks_the_configuration_is_built_before_something_is_read() -> None:
@@ -61,8 +65,7 @@ def test_only_what_checks_the_configuration_is_built_before_something_is_read() 
         "def below(kind): return [kind, *(one for sub in kind.__subclasses__() for one in below(sub))]\n"
         "print([kind.__name__ for kind in below(Noun) + below(Section) if kind.__pydantic_complete__])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert said_by(program) == ("[]", "")
 
 
 def test_a_condition_is_read_without_the_library_of_a_command_line() -> None:
@@ -73,8 +76,7 @@ def test_a_condition_is_read_without_the_library_of_a_command_line() -> None:
         "load(*find('compromised-workload'))\n"
         "print([name for name in ('cel.cli', 'prompt_toolkit', 'typer') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert said_by(program) == ("[]", "")
 
 
 @pytest.mark.parametrize(

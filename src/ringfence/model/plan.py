@@ -9,9 +9,7 @@ import uuid
 from enum import StrEnum
 from typing import Any
 
-import rfc8785
-
-from ringfence.model.base import Json, Noun
+from ringfence.model.base import Json, Noun, canonical
 from ringfence.model.objects import ObjectRef
 
 _MAX_INT = 2**53 - 1
@@ -148,16 +146,16 @@ class Plan(Noun):
 
     def sha256(self) -> str:
         """Hash of the plan's canonical JSON (RFC 8785); integers that it does not know are written as strings."""
-        return hashlib.sha256(rfc8785.dumps(_canonical(self.to_json()))).hexdigest()
+        return hashlib.sha256(canonical(_within_bounds(self.to_json()))).hexdigest()
 
 
-def _canonical(value: Any) -> Any:
+def _within_bounds(value: Any) -> Any:
     # Objects of the cluster have 64-bit integers (tolerationSeconds, terminationGracePeriodSeconds).
     match value:
         case dict():
-            return {key: _canonical(member) for key, member in value.items()}
+            return {key: _within_bounds(member) for key, member in value.items()}
         case list():
-            return [_canonical(member) for member in value]
+            return [_within_bounds(member) for member in value]
         case int() if abs(value) > _MAX_INT:
             return str(value)
     return value

@@ -4,9 +4,7 @@ import hashlib
 from enum import StrEnum
 from typing import Self
 
-import rfc8785
-
-from ringfence.model.base import Instant, Json, Noun
+from ringfence.model.base import Instant, Json, Noun, canonical
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Outcome
 from ringfence.model.proof import Proof
@@ -120,7 +118,7 @@ class Ceiling(Noun):
     pods: int
 
     def sha256(self) -> str:
-        return hashlib.sha256(rfc8785.dumps(self.to_json())).hexdigest()
+        return hashlib.sha256(canonical(self.to_json())).hexdigest()
 
     def covers(self, other: Self) -> bool:
         """Whether ``other`` fits inside: nothing in it that was not asked for, and no more pods."""

@@ -46,6 +46,8 @@ class Live:
     on_cut: Callable[[Incident], None] = lambda _incident: None
     captures: dict[tuple[str, str], Capture] = field(default_factory=dict)
     namespaces: dict[tuple[str, str], NamespaceReading | PlatformError] = field(default_factory=dict)
+    enforcement: dict[str, str] = field(default_factory=dict)
+    """What was seen of the cluster's NetworkPolicies, in words, when the run made its first plan."""
     views: dict[str, Snapshot] = field(default_factory=dict)
     looked: tuple[str, Statement] | None = None
     """The statement that the last step of a run came to, with the run; it need not be computed again to be shown."""
@@ -81,3 +83,4 @@ class Live:
             self.captures = {key: value for key, value in self.captures.items() if key[0] != run}
             self.namespaces = {key: value for key, value in self.namespaces.items() if key[0] != run}
             self.views.pop(run, None)
+            self.enforcement.pop(run, None)

@@ -53,7 +53,7 @@ def settings(scene: Scene) -> Settings:
 def cut(scene: Scene) -> Answer:
     """Cut one pod off. Its evidence is opened first, and taken also when the cut is refused."""
     context, incident, target = scene.context, scene.incident, scene.object
-    action = Quarantine(context.cluster, replace(settings(scene), enforcement=enforcement.words(context)))
+    action = Quarantine(context.cluster, replace(settings(scene), enforcement=_enforcement(scene)))
     label, records = attempts.take_up(context, incident, scene.label)
     if records:
         # Cut before a crash: what is around the pod now is not what was around it then, and no capture to keep.
@@ -114,6 +114,14 @@ def _ended(scene: Scene, result: steps.StepResult) -> Ended:
             if incidents.get(session, incident.id).state is State.DECLARED:
                 incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
     return Ended(result.outcome, result.proof)
+
+
+def _enforcement(scene: Scene) -> str:
+    live, run = scene.live, scene.run.id
+    with live.lock:
+        if run not in live.enforcement:
+            live.enforcement[run] = enforcement.words(scene.context)
+        return live.enforcement[run]
 
 
 def survey(context: Context, live: Live, run: Run) -> Survey:
