@@ -36,7 +36,8 @@ from bench.ground import (
     timed,
 )
 from lab.layout import DEFAULT_NAME
-from ringfence.response import steps, verbs
+from ringfence.model.outcome import is_done
+from ringfence.response import verbs
 from ringfence.response.results import Result
 from ringfence.response.verbs import Wish
 
@@ -130,7 +131,7 @@ def make(place: Ground, names: list[str]) -> None:
 
 def contain(place: Ground, *names: str) -> Result:
     result = verbs.contain(place.context, place.conductor, place.find(*names), Wish(reason="bench"))
-    undone = [step for step in result.steps if step.action == "network.quarantine" and not steps.is_done(step.outcome)]
+    undone = [step for step in result.steps if step.action == "network.quarantine" and not is_done(step.outcome)]
     if undone or not result.seals:
         raise SystemExit(f"{names[0]}: {undone or result.evidence_problem or 'not sealed'}")
     return result

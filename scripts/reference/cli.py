@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 import typer
 
-from ringfence.cli.commands import app
+from ringfence.cli.commands import whole
 from ringfence.seal import cli as verifier
 from scripts.reference.text import code, document, prose, table
 
@@ -18,7 +18,7 @@ _KINDS = {str: "text", int: "number", float: "number", Path: "path", bool: "flag
 
 
 def page() -> str:
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(whole())
     return document(
         "Command line",
         "Two programs. `ringfence` talks to the cluster and keeps the store; `ringfence-verify` needs a bundle and a "

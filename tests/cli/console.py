@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ringfence.cli.commands import app
+from ringfence.cli.commands import whole
 from ringfence.errors import RingfenceError
 from tests.wire import Wire, kubeconfig
 
@@ -45,7 +45,7 @@ class Console:
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Done:
         (self.home / "console.yaml").write_text(json.dumps(self.settings))
-        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        result = CliRunner().invoke(whole(), list(arguments), input=stdin)
         error = result.exception if isinstance(result.exception, RingfenceError) else None
         if result.exception is not None and error is None and not isinstance(result.exception, SystemExit):
             raise result.exception

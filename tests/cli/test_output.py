@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ringfence.cli
 from ringfence.cli import output
-from ringfence.cli.commands import app
+from ringfence.cli.commands import whole
 from ringfence.cli.output import Format, say_data
 from tests.cli.console import Console
 
@@ -71,7 +71,7 @@ def _commands(group: Any, prefix: str = "") -> dict[str, Any]:
 def test_every_command_that_prints_for_programs_prints_yaml_too() -> None:
     options = {
         name: next((p for p in command.params if "--output" in p.opts), None)
-        for name, command in _commands(typer.main.get_command(app)).items()
+        for name, command in _commands(typer.main.get_command(whole())).items()
     }
     formats = {name: [m.value for m in p.type_descriptor.annotation] for name, p in options.items() if p}
     assert {"status", "incidents", "timeline", "doctor", "handover", "rbac", "evidence list"} <= set(formats)

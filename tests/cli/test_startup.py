@@ -31,12 +31,13 @@ NOT_FOR_LOOKING = (
     *("pydantic_settings", "alembic", "dbos", "zstandard", "cryptography", "jinja2", "rich"),
     *("ringfence.actions.registry", "ringfence.evidence.acquire", "ringfence.seal.atrest"),
     *(
-        "ringfence.actions.fence",
-        "ringfence.actions.examination",
+        "ringfence.actions",
+        "ringfence.response.steps",
         "ringfence.response.guard",
         "ringfence.platform.kubernetes.audit_log",
+        "ringfence.platform.kubernetes.fencing",
     ),
-    *("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "lightkube.resources.apps_v1", "h2", "anyio"),
+    *("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "lightkube", "lightkube.models", "h2", "anyio"),
 )
 
 
@@ -52,6 +53,17 @@ def test_a_command_that_only_looks_imports_neither_what_acts_nor_what_seals() ->
         f"print([name for name in {NOT_FOR_LOOKING!r} if name in sys.modules])"
     )
     assert said_by(program) == ("[]", "")
+
+
+def test_of_lightkube_a_part_is_imported_and_whoever_asks_later_gets_the_whole() -> None:
+    program = (
+        "import ringfence.platform.kubernetes.client\n"
+        "from lightkube import ApiError, Client\n"
+        "from lightkube.core.internal_models import meta_v1\n"
+        "from lightkube.utils.quantity import parse_quantity\n"
+        "print(Client.__module__, meta_v1.__name__, parse_quantity('3Mi'))"
+    )
+    assert said_by(program) == ("lightkube.core.client lightkube.models.meta_v1 3145728.000", "")
 
 
 def test_only_what_checks_the_configuration_is_built_before_something_is_read() -> None:
@@ -91,6 +103,16 @@ def test_of_all_commands_the_one_that_is_asked_for_is_made_ready(words: list[str
     assert set(typer.main.get_command(commands.asked_for(words)).commands) == ready
 
 
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(commands.whole()).commands))
+def test_each_command_is_found_in_the_part_that_the_table_says(command: str) -> None:
+    assert set(typer.main.get_command(commands.asked_for([command])).commands) == {command}
+
+
+def test_the_table_names_every_command_and_none_besides() -> None:
+    named = [name for names in commands._PARTS.values() for name in names]
+    assert sorted(named) == sorted(typer.main.get_command(commands.whole()).commands)
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["stauts", "INC-1"], ["-h", "status"]])
 def test_without_a_command_the_whole_program_answers(words: list[str]) -> None:
-    assert commands.asked_for(words) is commands.app
+    assert commands.asked_for(words) is commands.whole()

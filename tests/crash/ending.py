@@ -15,10 +15,9 @@ from ringfence.model.access import AccessPath, PathState
 from ringfence.model.evidence import Seal
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Unknown, describe
+from ringfence.model.outcome import Unknown, describe, is_done
 from ringfence.model.timeline import PlanMade
 from ringfence.response import token_canary
-from ringfence.response.steps import is_done
 from ringfence.seal import custody
 from ringfence.seal.custody import CustodyEntry
 from ringfence.seal.keys import PublicKey

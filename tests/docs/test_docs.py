@@ -27,7 +27,7 @@ from pydantic import BaseModel
 import lab.__main__
 import lab.attack
 from ringfence import __version__, config
-from ringfence.cli.commands import app
+from ringfence.cli.commands import whole
 from ringfence.config.trust import AnchorGit, AnchorS3
 from ringfence.model.incident import State
 from ringfence.playbooks import builtin_names, lint, load, require_clean
@@ -279,7 +279,7 @@ def test_command_lines_parse(page: Path) -> None:
 
 def cli_problem(line: Line) -> str:
     """Why the real command line refuses it; empty when it does not. Nothing is run."""
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(whole())
     words, context = line.words[1:], None
     if words[0].startswith("-"):
         known = {option for p in command.params for option in p.opts}

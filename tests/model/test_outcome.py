@@ -19,9 +19,9 @@ from ringfence.model.outcome import (
     Skipped,
     Unknown,
     describe,
+    is_done,
     outcome_of,
 )
-from ringfence.response.steps import is_done
 
 PROBLEM = Problem(code="x", what="it broke", why="as it does")
 ONE_OF_EACH: tuple[Any, ...] = (

@@ -18,7 +18,7 @@ from ringfence.evidence.sealing import Sealer
 from ringfence.evidence.vault import Vault
 from ringfence.model.access import PathState, Verdict, verdict
 from ringfence.model.incident import Severity, State
-from ringfence.model.outcome import Already, Applied, Failed, Refused, Unknown
+from ringfence.model.outcome import Already, Applied, Failed, Refused, Unknown, is_done
 from ringfence.model.plan import Plan, Verb
 from ringfence.model.timeline import ChangeIntended, GlassBroken, PlanMade
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD, REPLICA_SET
@@ -325,7 +325,7 @@ def test_a_second_contain_joins_the_incident_and_changes_nothing(context: Contex
     state = {key: json.dumps(obj) for key, obj in api.objects.items()}
     second = contained(context)
     assert (second.incident.id, first.joined, second.joined) == (first.incident.id, False, True)
-    assert steps.is_done(second.outcome)
+    assert is_done(second.outcome)
     assert {key: json.dumps(obj) for key, obj in api.objects.items()} == state
     assert (labels(api)[FENCE_KEY], len(deny_policies(api))) == (first.incident.fence, 1)
     assert second.seals[0].id.endswith("/seal/2")
@@ -350,7 +350,7 @@ def test_a_lost_answer_is_looked_up_and_the_cut_goes_on(
 ) -> None:
     api.faults.append(Fault(method, path, lost=True, times=1))
     result = contained(context)
-    assert steps.is_done(result.outcome)
+    assert is_done(result.outcome)
     assert is_fenced(api)
     assert [request.method for request in api.writes].count(method) == (1 if method == "POST" else 2), "nothing twice"
 
@@ -415,7 +415,7 @@ def test_a_crash_between_intent_and_result_is_settled_by_live_state(
     crash_after_intent(context, api, sent=sent)
     result = contained(context)
     assert result.joined
-    assert steps.is_done(result.outcome)
+    assert is_done(result.outcome)
     journalled = changes(context)
     for name in ("deny-all", "exclude-allow-dns", "detach"):
         outcome = journalled[f"cut/1:{name}"].outcome

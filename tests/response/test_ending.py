@@ -12,11 +12,10 @@ import pytest
 from ringfence.evidence.vault import Vault
 from ringfence.model.access import PathState, Verdict, verdict
 from ringfence.model.incident import Incident, State
-from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, Unknown
+from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, Unknown, is_done
 from ringfence.model.proof import Level
 from ringfence.model.timeline import CanaryTried, GlassBroken, Refusal
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.response import steps
 from ringfence.response.context import Context
 from ringfence.response.results import Result
 from ringfence.seal.signing import SigningKey
@@ -400,7 +399,7 @@ def test_an_unknown_deny_is_settled_and_taken_down_with_the_rest(context: Contex
 def test_two_attempts_of_one_incident_come_down_together(context: Context, api: Simulator) -> None:
     api.faults.append(Fault("PATCH", "/pods/cards-1", 422, times=1))
     assert isinstance(contained(context).outcome, Failed)
-    assert steps.is_done(contained(context).outcome)
+    assert is_done(contained(context).outcome)
     assert {"cut/1:deny-all", "cut/2:detach"} <= set(changes(context))
     assert fence_down(let_go(context))
     assert (policy(api, "allow-dns"), deny_policies(api)) == (POLICIES["allow-dns"], [])

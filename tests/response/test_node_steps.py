@@ -15,12 +15,12 @@ from ringfence.errors import StoreError
 from ringfence.model.access import PathState, Verdict, verdict
 from ringfence.model.incident import Incident, Severity, State
 from ringfence.model.node_helper import NodeOrder
-from ringfence.model.outcome import Already, Applied, Refused, Skipped
+from ringfence.model.outcome import Already, Applied, Refused, Skipped, is_done
 from ringfence.model.proof import Level
 from ringfence.model.run import Decision, RunState
 from ringfence.model.timeline import NodeHelperReported, NodeHelperSwitched
 from ringfence.platform.kubernetes.resources import NAMESPACE, POD
-from ringfence.response import consent, node_helper, orders, steps, verbs
+from ringfence.response import consent, node_helper, orders, verbs
 from ringfence.response.context import Context, now
 from ringfence.response.node_order import Wish as NodeWish
 from ringfence.response.results import Result
@@ -287,7 +287,7 @@ def test_nothing_of_a_dead_run_stays_whatever_becomes_of_the_step(
         orders.cancel(here, run, reason="enough")
     (resumed,) = verbs.resume(here, conductor(here), incident)
     assert api.helpers() == []
-    assert not any(steps.is_done(step.outcome) for step in resumed.steps)
+    assert not any(is_done(step.outcome) for step in resumed.steps)
     assert all(record.outcome is not None for record in changes(here).values())
 
 

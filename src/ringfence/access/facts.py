@@ -15,10 +15,10 @@ from ringfence.model.base import Json
 from ringfence.model.canary import CanaryReport
 from ringfence.model.node_helper import NodeReport
 from ringfence.model.objects import ObjectRef
-from ringfence.platform.kubernetes import canaries, owners, serving, token_policy
+from ringfence.platform.kubernetes import owners, serving, token_policy
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.pods import service_account
-from ringfence.platform.kubernetes.policies import Isolation, evaluate
+from ringfence.platform.kubernetes.policies import Isolation, basis, evaluate
 from ringfence.platform.kubernetes.resources import (
     ENDPOINT_SLICE,
     NETWORK_POLICY,
@@ -185,7 +185,7 @@ def gather(
         at=datetime.now(UTC),
         network_canary=network_canary,
         node_cut=node_cut,
-        network_basis=canaries.basis(live, policies) if live is not None else "",
+        network_basis=basis(live, policies) if live is not None else "",
         rights=rights,
         rights_unread=rights_unread,
         token_cut=token_cut,

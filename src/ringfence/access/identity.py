@@ -8,6 +8,7 @@ every account may not do, and a canary was refused what it was let do before.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ringfence.access.facts import Facts
 from ringfence.access.row import alive, dead, unseen
@@ -15,8 +16,10 @@ from ringfence.model.access import AccessPath
 from ringfence.model.base import isoformat
 from ringfence.model.proof import Level
 from ringfence.platform.kubernetes import pods
-from ringfence.platform.kubernetes.audit_event import AuditEvent
 from ringfence.platform.kubernetes.selectors import printable
+
+if TYPE_CHECKING:
+    from ringfence.platform.kubernetes.audit_event import AuditEvent
 
 _SHOW = 5
 

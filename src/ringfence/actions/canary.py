@@ -37,7 +37,7 @@ from ringfence.model.proof import Level, Proof
 from ringfence.platform.kubernetes import canaries
 from ringfence.platform.kubernetes.canaries import CANARY_KEY, CANARY_OF_KEY, PodOptions, Ports
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.policies import Direction, evaluate_labels, selecting
+from ringfence.platform.kubernetes.policies import Direction, basis, evaluate_labels, selecting
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD, Resource
 from ringfence.platform.kubernetes.selectors import labels_of, printable
 from ringfence.platform.kubernetes.surroundings import Surroundings, look_around
@@ -310,7 +310,7 @@ class Canary(Action[Surroundings]):
             raise NotPossible("the fenced pod is gone")
         if labels_of(live).get(FENCE_KEY) != self.settings.fence:
             raise NotPossible("the pod lost its fence label")
-        return canaries.basis(live, self.cluster.list(NETWORK_POLICY, target.namespace))
+        return basis(live, self.cluster.list(NETWORK_POLICY, target.namespace))
 
     def _in(self, namespaces: set[str], resource: Resource, label: str) -> list[Json]:
         return [found for one in sorted(namespaces) for found in self.cluster.list(resource, one, labels=label)]

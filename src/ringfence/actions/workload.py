@@ -13,9 +13,8 @@ from ringfence.model.permission import Permission
 from ringfence.model.plan import Change
 from ringfence.platform.kubernetes import keda
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.fencing import TRACKING_LABELS
 from ringfence.platform.kubernetes.owners import controller_of
-from ringfence.platform.kubernetes.selectors import labels_of, matches, printable
+from ringfence.platform.kubernetes.selectors import TRACKING_LABELS, labels_of, matches, printable
 from ringfence.platform.kubernetes.surroundings import reference
 from ringfence.platform.kubernetes.workloads import Workload
 

@@ -31,7 +31,7 @@ def run(connection: Context, incident: Incident, pod: str, out: Format) -> None:
 
 
 def _code(done: Sequence[Checkpointed]) -> ExitCode:
-    from ringfence.response.steps import is_done
+    from ringfence.model.outcome import is_done
 
     undone = [
         one

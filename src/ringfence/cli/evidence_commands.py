@@ -45,6 +45,10 @@ ClockTolerance = Annotated[
 ]
 
 
+def register(program: typer.Typer) -> None:
+    program.add_typer(app, name="evidence")
+
+
 @app.command("list")
 def list_items(incident: IncidentId, seal: SealId = None, out: Output = Format.TEXT, config: ConfigFile = None) -> None:
     """The items of a seal with their hashes, and what could not be had."""

@@ -104,8 +104,7 @@ def _off(connection: Context, here: Incident, reason: str) -> None:
 
 
 def _show(done: tuple[Done, ...], out: Format) -> None:
-    from ringfence.model.outcome import Refused, describe
-    from ringfence.response.steps import is_done
+    from ringfence.model.outcome import Refused, describe, is_done
 
     if out in (Format.JSON, Format.YAML):
         say_data(

@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 
 
+def register(program: typer.Typer) -> None:
+    program.add_typer(app, name="notify")
+
+
 @app.callback()
 def pages() -> None:
     """Pages: who is woken when something turns."""

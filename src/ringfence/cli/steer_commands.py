@@ -99,8 +99,7 @@ def undo(
 ) -> None:
     """Take one step back from what was saved before it, where that is safe; else say what to use instead."""
     from ringfence import app as wiring
-    from ringfence.model.outcome import describe, next_step_of
-    from ringfence.response import steps
+    from ringfence.model.outcome import describe, is_done, next_step_of
     from ringfence.response.undo import undo_step
 
     with wiring.connected(configuration(config, kubeconfig, context)) as connection:
@@ -110,7 +109,7 @@ def undo(
         say(f"{clean(name)}: {clean(describe(outcome))}")
         if hint := next_step_of(outcome):
             say(f"  next: {clean(hint, longest=None)}")  # it may hand out a manifest
-    output.stop(ExitCode.OK if all(steps.is_done(outcome) for _, outcome in undone) else ExitCode.REFUSED)
+    output.stop(ExitCode.OK if all(is_done(outcome) for _, outcome in undone) else ExitCode.REFUSED)
 
 
 def watch(

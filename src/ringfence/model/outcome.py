@@ -116,3 +116,14 @@ def next_step_of(outcome: Outcome) -> str:
             return ""
         case _:
             assert_never(outcome)
+
+
+def is_done(outcome: Outcome) -> bool:
+    """Whether the wanted state holds: applied by us, or so already. Skipped, refused and unknown are not done."""
+    match outcome:
+        case Applied() | Already():
+            return True
+        case Skipped() | Refused() | Failed() | Unknown():
+            return False
+        case _:
+            assert_never(outcome)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Unknown
+from ringfence.model.outcome import Unknown, is_done
 from ringfence.model.timeline import PlanMade
 from ringfence.response.context import Context
-from ringfence.response.steps import is_done, look_up
+from ringfence.response.steps import look_up
 from ringfence.store import journal, timeline
 
 

@@ -15,10 +15,10 @@ from ringfence.actions.network import DETACH, FENCE
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import is_done
 from ringfence.model.run import Run, RunState
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.playbooks import load
-from ringfence.response import steps
 from ringfence.response.context import Context
 from ringfence.response.orders import Found
 from ringfence.response.seek import meant
@@ -82,7 +82,7 @@ def _first_taken(run: Run, records: Sequence[ChangeRecord]) -> datetime | None:
         if record.change.ref.uid in mine
         and record.intended_at >= run.created_at
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
     ]
     detached = [record.intended_at for record in done if record.change.id == DETACH]
     fenced = [record.answered_at or record.intended_at for record in done if record.change.id == FENCE]

@@ -15,7 +15,7 @@ from ringfence.errors import NotFound, RingfenceError, TargetError
 from ringfence.model.incident import Incident, State
 from ringfence.model.node_helper import NodeOrder, NodeReport
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, is_done
 from ringfence.model.plan import Change, Plan
 from ringfence.model.proof import Proof
 from ringfence.model.timeline import NodeHelperReported, StepFinished
@@ -106,7 +106,7 @@ def carry_out(context: Context, incident: Incident, ready: Ready, *, read: Reade
 
     report = ready.action.run(ready.plan, ready.around, send, read)
     outcome = outcome_of(report)
-    if ready.order.takes and steps.is_done(outcome):
+    if ready.order.takes and is_done(outcome):
         with context.store.write() as session:
             if incidents.get(session, incident.id).state is State.DECLARED:
                 incidents.move(session, incident, State.CONTAINING, actor=context.actor, now=now())
@@ -123,7 +123,7 @@ def take_away(context: Context, incident: Incident, target: ObjectRef, label: st
     said = []
     for number, change in enumerate(action.leftovers(target)):
         record = steps.apply_change(context, incident, label, action, number, change)
-        if record.outcome is None or not steps.is_done(record.outcome):
+        if record.outcome is None or not is_done(record.outcome):
             said.append(f"{change.ref} was left behind, and is not deleted")
     return tuple(said)
 

@@ -16,6 +16,7 @@ from ringfence.model.outcome import (
     Skipped,
     Unknown,
     describe,
+    is_done,
     next_step_of,
 )
 from ringfence.model.playbook import Playbook
@@ -25,7 +26,6 @@ from ringfence.playbooks import load
 from ringfence.response.context import Context
 from ringfence.response.live import Live
 from ringfence.response.statement import Statement, retest
-from ringfence.response.steps import is_done
 from ringfence.store import evidence, incidents, runs
 
 RELEASE = "release"

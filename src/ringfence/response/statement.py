@@ -18,6 +18,7 @@ from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import is_done
 from ringfence.model.plan import Verb
 from ringfence.model.recovery_events import WatchOpened
 from ringfence.model.timeline import CanaryReported, CanaryTried, Event, NodeHelperReported, RunStarted
@@ -27,7 +28,7 @@ from ringfence.platform.kubernetes.rbac import grants
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import Siblings
-from ringfence.response import canary_record, node_events, steps, token_canary
+from ringfence.response import canary_record, node_events, token_canary
 from ringfence.response.context import Context, now
 from ringfence.response.recovery.known import without_restored
 from ringfence.store import access, incidents, journal, targets, timeline
@@ -229,9 +230,7 @@ def _token_cut(
 ) -> TokenCut:
     """What the journal says of the pod's identity; what holds now is read from the cluster."""
     standing = [
-        record
-        for record in records
-        if not record.undone and record.outcome is not None and steps.is_done(record.outcome)
+        record for record in records if not record.undone and record.outcome is not None and is_done(record.outcome)
     ]
     policy = token_policy.policy_name(incident.fence, target.uid)
     namespace, account = pod["metadata"]["namespace"], service_account(pod)

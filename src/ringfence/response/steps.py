@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
 from ringfence.actions.base import Action
 from ringfence.actions.perform import NOT_APPLIED, Answer, resolve
@@ -19,10 +19,9 @@ from ringfence.model.outcome import (
     Failed,
     Outcome,
     Problem,
-    Refused,
-    Skipped,
     Unknown,
     describe,
+    is_done,
 )
 from ringfence.model.plan import Change, Plan
 from ringfence.model.proof import Level, Proof
@@ -41,17 +40,6 @@ class StepResult(NamedTuple):
     outcome: Outcome
     proof: Proof
     records: tuple[ChangeRecord, ...]
-
-
-def is_done(outcome: Outcome) -> bool:
-    """Whether the wanted state holds: applied by us, or so already. Skipped, refused and unknown are not done."""
-    match outcome:
-        case Applied() | Already():
-            return True
-        case Skipped() | Refused() | Failed() | Unknown():
-            return False
-        case _:
-            assert_never(outcome)
 
 
 def plan_made(context: Context, step: str, plan: Plan) -> PlanMade:

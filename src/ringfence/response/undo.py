@@ -12,7 +12,7 @@ from ringfence.errors import PlatformError, TargetError
 from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Unknown
+from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Unknown, is_done
 from ringfence.response import attempts, node_helper, steps
 from ringfence.response.context import Context, now
 from ringfence.store import incidents, journal
@@ -46,11 +46,11 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
         return Already(reason="it was taken back before")
     if record.outcome is None or isinstance(record.outcome, Unknown):
         return Refused(reason="it is not known yet whether it took effect", next_step="the same again, in a minute")
-    if not steps.is_done(record.outcome):
+    if not is_done(record.outcome):
         return Already(reason="it never took effect")
     if record.action in NODE_ACTIONS:
         outcome: Outcome = node_helper.take_back(context, incident, record)
-        if steps.is_done(outcome):
+        if is_done(outcome):
             with context.store.write() as session:
                 journal.mark_undone(session, record)
         return outcome
@@ -71,7 +71,7 @@ def take_back(context: Context, incident: Incident, record: ChangeRecord) -> Out
         done = steps.apply_change(context, incident, label, action, record.ordinal, change)
         assert done.outcome is not None
         outcome = done.outcome
-    if steps.is_done(outcome):
+    if is_done(outcome):
         with context.store.write() as session:
             journal.mark_undone(session, record)
     return outcome

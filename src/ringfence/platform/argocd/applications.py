@@ -14,10 +14,9 @@ from datetime import datetime
 from ringfence.errors import NotFound
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
-from ringfence.platform.kubernetes.fencing import TRACKING_LABELS
 from ringfence.platform.kubernetes.owners import controller_of
 from ringfence.platform.kubernetes.resources import APPLICATION, APPLICATION_SET
-from ringfence.platform.kubernetes.selectors import labels_of
+from ringfence.platform.kubernetes.selectors import TRACKING_LABELS, labels_of
 
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 SKIP_RECONCILE = "argocd.argoproj.io/skip-reconcile"

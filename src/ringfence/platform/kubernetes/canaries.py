@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ringfence.model.base import Json
-from ringfence.platform.kubernetes import fencing, pods, policies
+from ringfence.platform.kubernetes import fencing, pods
 from ringfence.platform.kubernetes.selectors import labels_of
 from ringfence.platform.kubernetes.surroundings import Surroundings
 
@@ -210,25 +210,6 @@ def hopeless(pod: Json) -> str:
 def _short(reason: object, message: object) -> str:
     words = ": ".join(str(part) for part in (reason, message) if part) or "without a reason"
     return "".join(char if char.isprintable() else " " for char in words)[:300]
-
-
-def basis(pod: Json, present: Iterable[Json]) -> str:
-    """A fingerprint of what a canary examines: the pod, its labels, its node, and the policies that select it.
-
-    Raises PolicyError for a policy that cannot be read.
-    """
-    meta = pod["metadata"]
-    selecting = policies.selecting(present, namespace=meta["namespace"], labels=labels_of(pod))
-    content = {
-        "uid": meta["uid"],
-        "labels": dict(labels_of(pod)),
-        "node": (pod.get("spec") or {}).get("nodeName", ""),
-        "policies": sorted(
-            [str(policy["metadata"].get("uid", "")), json.dumps(policy.get("spec"), sort_keys=True)]
-            for policy in selecting
-        ),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _pod(name: str, namespace: str, shared: PodOptions, labels: Mapping[str, str], ports: Ports, spec: Json) -> Json:

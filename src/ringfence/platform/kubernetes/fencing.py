@@ -24,12 +24,9 @@ from typing import Any, TypeAlias
 from ringfence.platform.kubernetes import policy_rules, selectors
 from ringfence.platform.kubernetes.policies import evaluate_labels, selecting
 from ringfence.platform.kubernetes.policy_rules import PolicyError
-from ringfence.platform.kubernetes.selectors import LabelSelector, SelectorError, labels_of, printable
+from ringfence.platform.kubernetes.selectors import TRACKING_LABELS, LabelSelector, SelectorError, labels_of, printable
 
 JsonPatch: TypeAlias = tuple[dict[str, Any], ...]
-
-TRACKING_LABELS = frozenset({"app.kubernetes.io/instance", "argocd.argoproj.io/instance"})
-"""Labels by which Argo CD may claim an object for an Application (its label tracking, and its own label key)."""
 
 
 def deny_all(name: str, namespace: str, *, key: str, value: str, labels: Mapping[str, str]) -> dict[str, Any]:

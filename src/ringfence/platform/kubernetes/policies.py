@@ -12,10 +12,13 @@ A pod on the host network is not subject to policies.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ringfence.model.base import Json
 from ringfence.platform.kubernetes import policy_rules
 from ringfence.platform.kubernetes.policy_rules import (
     AnyPeer,
@@ -42,6 +45,7 @@ __all__ = [
     "PolicyError",
     "PolicyRules",
     "PortMatch",
+    "basis",
     "evaluate",
     "evaluate_labels",
     "is_host_network",
@@ -126,3 +130,23 @@ def isolation_by(rules: Iterable[PolicyRules]) -> Isolation:
 def is_host_network(pod: Mapping[str, Any]) -> bool:
     """Whether the pod shares its node's network, which policies do not govern."""
     return bool((pod.get("spec") or {}).get("hostNetwork"))
+
+
+def basis(pod: Json, present: Iterable[Json]) -> str:
+    """A fingerprint of what keeps a pod's packets in (what a canary examines): the pod, its labels, its node, and the
+    policies that select it.
+
+    Raises PolicyError for a policy that cannot be read.
+    """
+    meta = pod["metadata"]
+    chosen = selecting(present, namespace=meta["namespace"], labels=labels_of(pod))
+    content = {
+        "uid": meta["uid"],
+        "labels": dict(labels_of(pod)),
+        "node": (pod.get("spec") or {}).get("nodeName", ""),
+        "policies": sorted(
+            [str(policy["metadata"].get("uid", "")), json.dumps(policy.get("spec"), sort_keys=True)]
+            for policy in chosen
+        ),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

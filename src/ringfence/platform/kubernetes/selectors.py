@@ -23,6 +23,9 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _UNSHOWABLE = re.compile(r"[^A-Za-z0-9._/:-]")
 
+TRACKING_LABELS = frozenset({"app.kubernetes.io/instance", "argocd.argoproj.io/instance"})
+"""Labels by which Argo CD may claim an object for an Application (its label tracking, and its own label key)."""
+
 
 class SelectorError(RingfenceError, ValueError):
     """A selector that cannot be read as the API defines it, or cannot be sent as a query."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
-from lightkube.utils.quantity import parse_quantity
-
 from ringfence.model.base import Json
 from ringfence.model.plan import Errors, Impact, ServiceImpact
 from ringfence.platform.kubernetes.pods import is_ready
@@ -217,6 +215,8 @@ def _budgets(pod: Json, budgets: Iterable[Json]) -> tuple[tuple[str, ...], int]:
 
 
 def _quantity(text: object) -> Decimal:
+    from lightkube.utils.quantity import parse_quantity  # brings lightkube's models: only where a quota is weighed
+
     try:
         return parse_quantity(str(text)) or Decimal(0)
     except (ValueError, InvalidOperation):

@@ -7,7 +7,7 @@ from ringfence.actions.restore import CANARY, Restore
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, describe
+from ringfence.model.outcome import Already, describe, is_done
 from ringfence.platform.kubernetes.surroundings import reference
 from ringfence.response import attempts, gate, steps
 from ringfence.response.capture import recapture
@@ -46,7 +46,7 @@ def _end(scene: Scene, record: ChangeRecord) -> str:
         return f"it stays, as it is not sealed: {'; '.join(shut)}"
     done = steps.apply_change(context, incident, label, action, 0, change)
     assert done.outcome is not None
-    if steps.is_done(done.outcome):
+    if is_done(done.outcome):
         with context.store.write() as session:
             journal.mark_undone(session, record)
     return describe(done.outcome)

@@ -13,7 +13,7 @@ from ringfence.actions.base import Settings
 from ringfence.errors import PlatformError, RingfenceError
 from ringfence.model.base import Json
 from ringfence.model.catalogue import CheckParams
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe, is_done
 from ringfence.model.plan import Plan
 from ringfence.model.proof import Level, Proof
 from ringfence.platform.argocd import revisions
@@ -42,7 +42,7 @@ def check(scene: Scene) -> Answer:
         outcome, proof = _verdict(scene, delivered=scene.params.delivered)
     except PlatformError as error:
         outcome, proof = Failed(problem=Problem.of(error)), None
-    if not steps.is_done(outcome):
+    if not is_done(outcome):
         if scene.params.delivered:
             _freeze_again(scene)
         else:

@@ -19,7 +19,7 @@ from ringfence.model.access import AccessPath
 from ringfence.model.catalogue import CheckParams, HoleParams, MoveParams, RestoreParams, WatchParams, parse_params
 from ringfence.model.incident import Incident
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, describe
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, Skipped, describe, is_done
 from ringfence.model.plan import Change, Plan
 from ringfence.model.playbook import Reaction, Step
 from ringfence.model.proof import Level, Proof
@@ -27,7 +27,6 @@ from ringfence.model.run import Run, RunOrder, RunState
 from ringfence.platform.argocd import revisions
 from ringfence.playbooks import find, load
 from ringfence.response import statement as statements
-from ringfence.response import steps
 from ringfence.response.context import Context, now
 from ringfence.response.live import Live
 from ringfence.response.recovery import check, gates
@@ -284,7 +283,7 @@ def _give_back(view: _View, step: Step) -> Iterator[Foreseen]:
             )
             yield replace(_made(step, Failed(problem=problem)), target=ref)
             continue
-        if not steps.is_done(record.outcome):
+        if not is_done(record.outcome):
             yield _said(step, Stand.NOTHING, f"{ref}: it never took effect", ref)
             continue
         try:

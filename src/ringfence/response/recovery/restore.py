@@ -9,10 +9,9 @@ from ringfence.actions.restore import Restore
 from ringfence.actions.scale import SCALED
 from ringfence.errors import PlatformError
 from ringfence.model.catalogue import RestoreParams
-from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, Skipped, is_done
 from ringfence.platform.argocd import applications
 from ringfence.platform.kubernetes.pods import image_names
-from ringfence.response import steps
 from ringfence.response.recovery import gates, pausing
 from ringfence.response.recovery import scope as scopes
 from ringfence.response.recovery.scope import Restored, Scope
@@ -46,7 +45,7 @@ def restore(scene: Scene) -> Answer:
     how = replace(settings(scene), saved=record.change.prior, only_one=one)
     action = Restore(context.cluster, how)
     answer = destroy.carry(scene, action, before=lambda _plan: None, after=lambda _held, _ended: None)
-    if isinstance(answer, Ended) and steps.is_done(answer.outcome) and not one:
+    if isinstance(answer, Ended) and is_done(answer.outcome) and not one:
         with context.store.write() as session:
             journal.mark_undone(session, record)
     return answer

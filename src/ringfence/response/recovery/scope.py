@@ -13,13 +13,13 @@ from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import is_done
 from ringfence.platform.argocd import applications
 from ringfence.platform.argocd.applications import Installation
 from ringfence.platform.kubernetes import owners, workloads
 from ringfence.platform.kubernetes.pods import image_names
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, template_of
-from ringfence.response import steps
 from ringfence.response.context import Context
 from ringfence.response.statement import suspect
 from ringfence.store import journal, targets
@@ -91,7 +91,7 @@ def standing(records: Iterable[ChangeRecord], *actions: str) -> tuple[ChangeReco
         and not step_names.is_undoing(record.step)
         and not record.change.id.startswith("undo-")
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
     )
 
 

@@ -12,7 +12,7 @@ from ringfence.errors import EvidenceError, NotFound, PlatformError, RingfenceEr
 from ringfence.evidence.logs import LogCapture
 from ringfence.model.base import Json
 from ringfence.model.incident import State
-from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped
+from ringfence.model.outcome import Failed, Outcome, Problem, Refused, Skipped, is_done
 from ringfence.model.plan import Plan
 from ringfence.model.proof import Proof
 from ringfence.model.run import Run
@@ -102,7 +102,7 @@ def cut(scene: Scene) -> Answer:
         if held is not None:
             return held
     result = steps.carry_out(context, incident, label, action, plan)
-    if steps.is_done(result.outcome):
+    if is_done(result.outcome):
         scene.live.on_cut(incident)
     return _ended(scene, result)
 

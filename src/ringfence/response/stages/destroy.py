@@ -16,7 +16,7 @@ from ringfence.actions.registry import ACTIONS
 from ringfence.errors import NotFound, RingfenceError, TargetError
 from ringfence.model.incident import State
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Failed, Problem, Refused
+from ringfence.model.outcome import Already, Failed, Problem, Refused, is_done
 from ringfence.model.plan import Plan
 from ringfence.model.run import Ceiling
 from ringfence.model.timeline import GlassBroken
@@ -48,7 +48,7 @@ def delete(scene: Scene) -> Answer:
         return token_canary.mint(context, incident, target) if context.policy.token_canary else None
 
     def try_it(minted: token_canary.Minted | None, ended: Ended) -> None:
-        if minted is not None and steps.is_done(ended.outcome) and token_canary.is_gone(context, target):
+        if minted is not None and is_done(ended.outcome) and token_canary.is_gone(context, target):
             scene.live.say("trying a token of the deleted pod until the API server refuses it")
             token_canary.await_refusal(context, incident, minted)
 

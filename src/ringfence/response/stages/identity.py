@@ -11,7 +11,7 @@ from ringfence.actions.tokens import DeleteTokens
 from ringfence.actions.unbind import Unbind
 from ringfence.errors import PlatformError, TargetError
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Already, Refused, Skipped
+from ringfence.model.outcome import Already, Refused, Skipped, is_done
 from ringfence.model.plan import Plan, Verb
 from ringfence.platform.kubernetes import token_policy
 from ringfence.platform.kubernetes.pods import service_account
@@ -96,13 +96,13 @@ def recreate(scene: Scene) -> Answer:
             minted = token_canary.mint(context, incident, target)
 
     def try_it(_held: None, ended: Ended) -> None:
-        if minted is not None and steps.is_done(ended.outcome):
+        if minted is not None and is_done(ended.outcome):
             scene.live.say("trying a token of the old account until the API server refuses it")
             token_canary.await_refusal(context, incident, minted)
 
     for _ in range(_TRIES):
         answer = destroy.carry(scene, action, before=mint, after=try_it)
-        if not isinstance(answer, Ended) or steps.is_done(answer.outcome) or not _is_missing(scene):
+        if not isinstance(answer, Ended) or is_done(answer.outcome) or not _is_missing(scene):
             break
         # Deleted and not there again: its pods are shut out until it is. A fresh plan makes what is missing.
         action.deleted = next((record.change.prior for record in reversed(_deletions(scene))), None)
@@ -142,7 +142,7 @@ def _deletions(scene: Scene) -> tuple[ChangeRecord, ...]:
         and (record.action, record.change.verb) == (RecreateAccount.name, Verb.DELETE)
         and (record.change.ref.namespace, record.change.ref.name) == (target.namespace, service_account(pod))
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
     )
 
 

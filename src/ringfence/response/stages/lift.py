@@ -19,7 +19,7 @@ from ringfence.model.base import Json
 from ringfence.model.incident import Determination, Incident, State
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe
+from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe, is_done
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.response import attempts, steps, undo
 from ringfence.response.context import Context, now
@@ -52,19 +52,19 @@ def lift(scene: Scene) -> Answer:
     standing: list[str] = []
     taken = False
     guard = take_down(context, incident)
-    if guard is not None and not steps.is_done(guard):
+    if guard is not None and not is_done(guard):
         standing.append(f"the guard: {describe(guard)}")
     label = attempts.begin(context, incident, scene.label)
     for namespace in dict.fromkeys(ref.namespace for ref in pods):
         for name, outcome, own in _lift_in(scene, label, namespace):
             scene.live.say(f"{name}: {describe(outcome)}")
             taken = taken or isinstance(outcome, Applied)
-            if own and not steps.is_done(outcome):
+            if own and not is_done(outcome):
                 standing.append(f"{name}: {describe(outcome)}")
     for name, outcome in _give_back(context, incident):
         scene.live.say(f"{name}: {describe(outcome)}")
         taken = taken or isinstance(outcome, Applied)
-        if not steps.is_done(outcome):
+        if not is_done(outcome):
             standing.append(f"{name}: {describe(outcome)}")
     with context.store.write() as session:
         current = incidents.get(session, incident.id)
@@ -91,7 +91,7 @@ def _give_back(context: Context, incident: Incident) -> list[tuple[str, Outcome]
         and not record.undone
         and not record.change.id.startswith("undo-")
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
     ]
 
 
@@ -131,7 +131,7 @@ def _unfence(scene: Scene, record: ChangeRecord) -> Ended:
         done = steps.apply_change(context, incident, label, action, 0, change)
         assert done.outcome is not None
         outcome = done.outcome
-    if steps.is_done(outcome):
+    if is_done(outcome):
         with context.store.write() as session:
             journal.mark_undone(session, record)
     return finished(scene, "pod.release", outcome)
@@ -146,7 +146,7 @@ def cut_of(context: Context, incident: Incident, target: ObjectRef) -> ChangeRec
                 and record.change.id in (DETACH, FENCE)
                 and not record.undone
                 and record.outcome is not None
-                and steps.is_done(record.outcome)
+                and is_done(record.outcome)
             ):
                 return record
     return None
@@ -213,7 +213,7 @@ def _lift_in(scene: Scene, label: str, namespace: str) -> list[tuple[str, Outcom
             done = steps.apply_change(context, incident, label, action, ordinal, own)
             assert done.outcome is not None
             outcome = done.outcome
-        if steps.is_done(outcome):
+        if is_done(outcome):
             with context.store.write() as session:
                 journal.mark_undone(session, record)
         found.append((str(record.change.ref), outcome, record.incident == incident.id))

@@ -10,7 +10,7 @@ from ringfence.actions.node_helper import unfit
 from ringfence.actions.node_proof import proof_of
 from ringfence.errors import Guarded, PlatformError
 from ringfence.model.node_helper import NODE_STEPS, NodeOrder
-from ringfence.model.outcome import Refused
+from ringfence.model.outcome import Refused, is_done
 from ringfence.model.run import StepRun
 from ringfence.response import attempts, consent, customers, node_events, node_helper, node_order, steps
 from ringfence.response.node_order import Done, Wish
@@ -54,7 +54,7 @@ def act(scene: Scene) -> Answer:
             return held
     scene.live.say(f"{scene.step.action}: {target}")
     done = node_order.carry_out(context, incident, ready)
-    if order is NodeOrder.CUT and steps.is_done(done.outcome):
+    if order is NodeOrder.CUT and is_done(done.outcome):
         scene.live.on_cut(incident)
     return _over(done)
 
@@ -100,7 +100,7 @@ def _said_no(scene: Scene) -> Refused | None:
 
 def _stands_in(scene: Scene) -> bool:
     """Whether an earlier step of the run was to cut this pod, and did not."""
-    return any(not steps.is_done(step.outcome) for step in _earlier(scene))
+    return any(not is_done(step.outcome) for step in _earlier(scene))
 
 
 def _earlier(scene: Scene) -> list[StepRun]:

@@ -13,8 +13,7 @@ from ringfence.actions.unbind import Unbind
 from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe, next_step_of
-from ringfence.response import steps
+from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, describe, is_done, next_step_of
 from ringfence.response.context import Context
 from ringfence.response.scene import Answer, Scene
 from ringfence.response.stages.cut import finished
@@ -56,7 +55,7 @@ def resume(scene: Scene) -> Answer:
         outcome = take_back(context, incident, record)
         scene.live.say(f"{record.change.ref}: {describe(outcome)}")
         outcomes.append((str(record.change.ref), outcome))
-    left = [(ref, outcome) for ref, outcome in outcomes if not steps.is_done(outcome)]
+    left = [(ref, outcome) for ref, outcome in outcomes if not is_done(outcome)]
     if left and all(isinstance(outcome, Refused) for _, outcome in left):
         words = "; ".join(describe(outcome) for _, outcome in left)
         hints = (next_step_of(outcome) for _, outcome in left)

@@ -12,7 +12,7 @@ from ringfence.model import step_names
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused
+from ringfence.model.outcome import Already, Failed, Outcome, Problem, Refused, is_done
 from ringfence.model.plan import Verb
 from ringfence.platform.kubernetes.resources import POD
 from ringfence.response import attempts, steps
@@ -60,7 +60,7 @@ def take_down(context: Context, incident: Incident) -> Outcome | None:
         and record.change.verb is Verb.CREATE
         and not record.undone
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
     ]
     if not standing:
         return None
@@ -79,7 +79,7 @@ def take_down(context: Context, incident: Incident) -> Outcome | None:
             done = steps.apply_change(context, incident, label, action, record.ordinal, own)
             assert done.outcome is not None
             last = done.outcome
-        if not steps.is_done(last):
+        if not is_done(last):
             return last
         with context.store.write() as session:
             journal.mark_undone(session, record)
@@ -95,7 +95,7 @@ def _fenced(records: Sequence[ChangeRecord]) -> list[ObjectRef]:
     ended = {
         record.change.ref.uid
         for record in records
-        if record.change.verb is Verb.DELETE and record.outcome is not None and steps.is_done(record.outcome)
+        if record.change.verb is Verb.DELETE and record.outcome is not None and is_done(record.outcome)
     }
     return [
         record.change.ref
@@ -105,6 +105,6 @@ def _fenced(records: Sequence[ChangeRecord]) -> list[ObjectRef]:
         and record.change.id in (DETACH, FENCE)
         and not record.undone
         and record.outcome is not None
-        and steps.is_done(record.outcome)
+        and is_done(record.outcome)
         and record.change.ref.uid not in ended
     ]

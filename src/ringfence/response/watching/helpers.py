@@ -17,6 +17,7 @@ from ringfence.model import step_names
 from ringfence.model.base import Json
 from ringfence.model.incident import Incident, State
 from ringfence.model.objects import ObjectRef
+from ringfence.model.outcome import is_done
 from ringfence.model.timeline import Event, NodeHelperSwitched, StateChanged
 from ringfence.platform.kubernetes.node_helpers import HELPER_KEY, HELPER_OF_KEY, of_target
 from ringfence.platform.kubernetes.resources import POD
@@ -98,7 +99,7 @@ class Sweeper:
                 outcomes.append(steps.apply_change(context, incident, label, action, number, change).outcome)
         except PlatformError as error:
             return f"not deleted: {error}"
-        if all(outcome is not None and steps.is_done(outcome) for outcome in outcomes):
+        if all(outcome is not None and is_done(outcome) for outcome in outcomes):
             return "deleted"
         return f"not deleted: ringfence node {incident.id} off looks for it again"
 

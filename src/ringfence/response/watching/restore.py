@@ -17,7 +17,7 @@ from ringfence.model.base import Json
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import Already, Outcome, Refused
+from ringfence.model.outcome import Already, Outcome, Refused, is_done
 from ringfence.model.plan import Verb
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.platform.kubernetes.selectors import labels_of
@@ -76,7 +76,7 @@ def put_back(context: Context, incident: Incident, one: Held, *, hourly: int) ->
         return Refused(reason=falling, next_step=f"ringfence status {incident.id}")
     steps.record_plan(context, incident, step, plan)
     result = steps.carry_out(context, incident, step, action, plan)
-    if steps.is_done(result.outcome) and one.record.change.verb is Verb.CREATE:
+    if is_done(result.outcome) and one.record.change.verb is Verb.CREATE:
         with context.store.write() as session:
             journal.mark_undone(session, one.record)  # the policy that stands now is another object
     return Already(reason="it was in place again") if isinstance(result.outcome, Already) else result.outcome
@@ -87,7 +87,7 @@ def _target(record: ChangeRecord, records: tuple[ChangeRecord, ...]) -> tuple[Ob
     for other in (record, *reversed(records)):
         if other.change.ref.kind == POD.kind and other.change.id in (DETACH, FENCE) and not other.undone:
             same = other.change.ref.namespace == record.change.ref.namespace
-            if same and other.outcome is not None and steps.is_done(other.outcome):
+            if same and other.outcome is not None and is_done(other.outcome):
                 return other.change.ref, "detach" if other.change.id == DETACH else "fence"
     return None, "auto"
 

@@ -16,11 +16,10 @@ from ringfence.model.fence_events import FencedChanged, FenceRestored
 from ringfence.model.incident import Incident
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
-from ringfence.model.outcome import describe
+from ringfence.model.outcome import describe, is_done
 from ringfence.platform.kubernetes.owners import owner_chain
 from ringfence.platform.kubernetes.resources import KNOWN, POD, REPLICA_SET
 from ringfence.response.context import Context, now
-from ringfence.response.steps import is_done
 from ringfence.response.watching.blame import Blame, blame
 from ringfence.response.watching.guarding import tend
 from ringfence.response.watching.held import (
