@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import ringfence.cli
 from ringfence.cli import output
 from ringfence.cli.commands import whole
 from ringfence.cli.output import Format, say_data
+from ringfence.cli.text import command_line
 from tests.cli.console import Console
 
 VALUES = st.recursive(
@@ -59,6 +61,14 @@ def test_no_command_knows_json_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare) and ast.unparse(node) == "out is Format.JSON":
                 assert path.name == "platform_commands.py", f"{path.name}:{node.lineno}"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",))), max_size=4))
+def test_the_command_that_is_written_down_is_the_one_that_was_typed(words: list[str]) -> None:
+    """Who copies it from the report into a shell types the same words: a reason is one of them."""
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setattr("sys.argv", ["/usr/local/bin/ringfence", *words])
+        assert shlex.split(command_line()) == ["ringfence", *words]
 
 
 def _commands(group: Any, prefix: str = "") -> dict[str, Any]:

@@ -47,6 +47,25 @@ def test_the_node_is_offered_where_policies_were_seen_not_to_hold(
     assert (ON in shutting("INC-1", rows(state, level), identity_cut=True, known=probe)) is offered
 
 
+@pytest.mark.parametrize(
+    ("known", "allowed", "offered"), [(None, True, True), (None, False, False), (False, False, True)]
+)
+def test_a_helper_that_the_configuration_does_not_allow_is_named_only_where_nothing_else_cuts(
+    known: bool | None, allowed: bool, offered: bool
+) -> None:
+    open_flow = AccessPath(
+        path="network.established", title="x", why="x", as_of=NOW, state=PathState.UNSEEN, level=Level.NONE
+    )
+    found = shutting(
+        "INC-1",
+        (*rows(PathState.UNSEEN, Level.COMPUTED), open_flow),
+        identity_cut=True,
+        helper_allowed=allowed,
+        known=None if known is None else seen(known),
+    )
+    assert (ON in found) is offered
+
+
 def test_of_no_row_nothing_is_offered() -> None:
     """Who has not looked yet knows of nobody who is still in."""
     assert shutting("INC-1", (), identity_cut=True, known=seen(False)) == ()

@@ -59,6 +59,10 @@ def _canary(config: Config) -> CanaryOptions | None:
     )
 
 
+def allows_node_helper(config: Config) -> bool:
+    return config.node_helper.enabled and config.node_helper.image is not None
+
+
 def _node_helper(config: Config) -> NodeHelperOptions | None:
     section = config.node_helper
     if not section.enabled or section.image is None:
@@ -318,7 +322,7 @@ def enabled_actions(config: Config) -> tuple[str, ...]:
 
 def enabled_steps(config: Config) -> tuple[str, ...]:
     """The same, and the orders of the node helper where that is configured: it has a switch and rights of its own."""
-    return (*enabled_actions(config), *(NODE_STEPS if _node_helper(config) is not None else ()))
+    return (*enabled_actions(config), *(NODE_STEPS if allows_node_helper(config) else ()))
 
 
 def permissions(config: Config, enabled: Sequence[str]) -> tuple[Permission, ...]:

@@ -25,6 +25,7 @@ from ringfence.model.incident import Incident
 from ringfence.seal import stamp
 from ringfence.seal.files import ENCRYPTED
 from ringfence.seal.keys import PublicKey, public_key_from_pem
+from ringfence.seal.manifest import Result
 from ringfence.store import evidence, incidents, timeline
 from ringfence.store.database import Store
 
@@ -97,6 +98,7 @@ def verify(config: Config, incident_id: str, seal_id: str | None) -> Json:
         "bundle": view.seal.path,
         "sha256": verified.sha256,
         "items": len(verified.items),
+        "collected": sum(item.result is Result.COLLECTED for item in verified.items),
         "key_id": verified.key_id,
         "public_key": str(wiring.public_key_path(config)),
         "time_stamp": isoformat(stamped.at) if stamped is not None else None,

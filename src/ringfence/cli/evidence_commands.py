@@ -155,7 +155,8 @@ def _show_verified(verified: dict[str, object], out: Format) -> None:
     if out in (Format.JSON, Format.YAML):
         say_data(verified, out)
         return
-    say(clean(f"verified: {verified['seal']}, {verified['items']} items, sha256 {verified['sha256']}"))
+    items = f"{verified['collected']} of {verified['items']} items collected"
+    say(clean(f"verified: {verified['seal']}, {items}, sha256 {verified['sha256']}"))
     say(clean(f"by key {verified['key_id']} ({verified['public_key']})"))
     if verified["time_stamp"]:
         say(clean(f"time stamp verified: {verified['time_stamp']}, by the authority's clock"))

@@ -10,7 +10,7 @@ import typer
 
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
 from ringfence.cli.output import Format, note, say, say_data, stop
-from ringfence.cli.text import clean
+from ringfence.cli.text import clean, command_line
 from ringfence.errors import ExitCode
 
 Reason = Annotated[str, typer.Option(help="Why; stands on the timeline and in the report.")]
@@ -93,7 +93,7 @@ def declare(
             incident_type=incident_type,
             severity=Severity(severity.value),
             reason=_words(reason, "--reason"),
-            command=" ".join(["ringfence", *sys.argv[1:]]),
+            command=command_line(),
         )
         incident, joined = record.declare(connection, said)
     if out in (Format.JSON, Format.YAML):
@@ -201,19 +201,19 @@ def handover(
 
     settings = configuration(config, kubeconfig, context)
     receiver, left = _words(to, "--to"), words.strip()
-    unrecorded = ""
+    unrecorded, allowed = "", wiring.allows_node_helper(settings)
     try:
         with wiring.connected(settings) as connection:
             here = wiring.incident_here(connection, incident)
             unread = retest(connection, here).why
             with connection.store.read() as session:
-                page = response.gather(session, here.id, at=datetime.now(UTC), unread=unread)
+                page = response.gather(session, here.id, at=datetime.now(UTC), unread=unread, helper_allowed=allowed)
             response.record(connection, page, to=receiver, note=left)
     except (NotSent, Unanswered, ConfigError) as error:
         # What is known is handed over all the same; but nobody vouches for who did it.
         unrecorded = str(error)
         with wiring.store(settings).read() as session:
-            page = response.gather(session, incident, at=datetime.now(UTC), unread=unrecorded)
+            page = response.gather(session, incident, at=datetime.now(UTC), unread=unrecorded, helper_allowed=allowed)
     match out:
         case PageFormat.JSON | PageFormat.YAML:
             said = {"to": receiver, "note": left, "recorded": not unrecorded, **page.to_json()}

@@ -171,7 +171,10 @@ def doctor(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Check before the night: dry-run every enabled action on what really runs, and say what is missing."""
+    """Check before the night: dry-run every enabled action on what really runs, and say what is missing.
+
+    -o wide: also what became of each object that an action was tried on.
+    """
     from ringfence import app as wiring
     from ringfence.cli.places import anchorer
     from ringfence.response import readiness
@@ -185,15 +188,17 @@ def doctor(
     for finding in readiness.examine(site):
         found.append(finding)
         if out in (Format.TEXT, Format.WIDE):
-            _tell(finding)
+            _tell(finding, each=out is Format.WIDE)
     if out in (Format.JSON, Format.YAML):
         say_data([finding.to_json() for finding in found], out)
     stop(readiness.exit_code(found))
 
 
-def _tell(finding: Finding) -> None:
+def _tell(finding: Finding, *, each: bool) -> None:
     style = _STYLES[finding.level.value]
     say(f"{styled(finding.level.value.upper().ljust(5), style)} {finding.check.ljust(_CHECK)} {clean(finding.saw)}")
+    if each:
+        say(*(" " * (_CHECK + 7) + clean(line, longest=None) for line in finding.each))
     if finding.next_step:
         say(" " * (_CHECK + 7) + clean(f"next: {finding.next_step}"))
     say(*(" " * (_CHECK + 9) + clean(line) for line in finding.exemption.splitlines()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from ringfence.cli.incident_commands import DeterminationWord
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
 from ringfence.cli.output import Format, note, say
 from ringfence.cli.running import conducting_here, finish, view_of
-from ringfence.cli.text import clean
+from ringfence.cli.text import clean, command_line
 
 _LONGEST_WINDOW = 86400
 
@@ -59,7 +58,7 @@ def recover(
     if any(not one.strip() or one.startswith("=") or one.endswith("=") for one in revision or ()):
         raise typer.BadParameter("COMMIT, or APPLICATION=COMMIT", param_hint="--revision")
     wish = Wish(
-        command=" ".join(["ringfence", *sys.argv[1:]]),
+        command=command_line(),
         revisions=tuple(one.strip() for one in revision or ()),
         probe=probe,
         accept_findings=accept_findings.strip(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from enum import StrEnum
@@ -13,6 +12,7 @@ import typer
 from ringfence.cli.options import ConfigFile, IncidentId, Kubeconfig, KubeContext, Output, configuration
 from ringfence.cli.output import Format, note
 from ringfence.cli.running import conducting_here, finish, view_of
+from ringfence.cli.text import command_line
 
 if TYPE_CHECKING:
     from ringfence.config import Config
@@ -294,7 +294,7 @@ def _wish(
             raise typer.BadParameter("a time such as 30m, 8h or 2d", param_hint="--lease")
     return Wish(
         reason=reason.strip(),
-        command=" ".join(["ringfence", *sys.argv[1:]]),
+        command=command_line(),
         accept_outage=accept_outage,
         shape=shape.value,
         canary=canary,

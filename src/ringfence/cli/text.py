@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterable, Iterator
 
 from ringfence.reporting.text import LONGEST, visible
@@ -33,6 +35,11 @@ def lines(chunks: Iterable[bytes]) -> Iterator[str]:
 def typed(argument: str) -> str:
     """What was typed, as Unicode: a byte that is none becomes U+FFFD, so that it can be kept and sent."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def command_line() -> str:
+    """The command as it was typed, quoted so that a shell reads it as the same words again."""
+    return shlex.join(["ringfence", *sys.argv[1:]])
 
 
 def plural(number: int, word: str) -> str:

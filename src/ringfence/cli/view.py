@@ -54,6 +54,8 @@ class View:
     steps: tuple[StepRun, ...] = ()
     helper_on: bool = False
     """Whether the node helper is on for the incident."""
+    helper_allowed: bool = True
+    """Whether the configuration lets it be switched on."""
     enforcement: Enforcement | None = None
     enforcement_words: str = ""
     """What packets have shown of the cluster's NetworkPolicies, and the same in words with its age."""
@@ -121,7 +123,12 @@ class View:
         """What would shut the ways that live on behind the fence; nothing before there is one."""
         done = any(run.playbook == "cut-identity" for run in self.runs)
         return shutting(
-            self.incident.id, self.rows, identity_cut=done, helper_on=self.helper_on, known=self.enforcement
+            self.incident.id,
+            self.rows,
+            identity_cut=done,
+            helper_on=self.helper_on,
+            helper_allowed=self.helper_allowed,
+            known=self.enforcement,
         )
 
     def to_json(self) -> Json:

@@ -68,21 +68,27 @@ def as_stored(config: Config, incident_id: str, why: str) -> View:
     with store.read() as session:
         incident = incidents.get(session, incident_id)
         rows = access.rows(session, incident.id)
-    wanted = Wanted(wiring.copy_place(config), config.signing.timestamp_url is not None, config.anchor.places)
+    wanted = Wanted(
+        wiring.copy_place(config),
+        config.signing.timestamp_url is not None,
+        config.anchor.places,
+        wiring.allows_node_helper(config),
+    )
     return _view(store, incident, Statement(rows, (), why), wanted=wanted)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the configuration asks for, for seals and timelines."""
+    """What the configuration asks for, for seals and timelines; and whether it allows the node helper."""
 
     copies: str
     stamps: bool
     anchors: tuple[str, ...]
+    node_helper: bool
 
 
 def _wanted(policy: Policy) -> Wanted:
-    return Wanted(policy.copy_place, policy.stamps, policy.anchor_places)
+    return Wanted(policy.copy_place, policy.stamps, policy.anchor_places, policy.node_helper is not None)
 
 
 def exit_code(view: View, run: Run | None = None) -> ExitCode:
@@ -155,6 +161,7 @@ def _view(
         run=run,
         steps=steps,
         helper_on=helper_on,
+        helper_allowed=wanted.node_helper,
         enforcement=known,
         enforcement_words=known.words(datetime.now(UTC)) if known is not None else "",
         waiting=waiting,

@@ -93,8 +93,11 @@ class Handover:
         }
 
 
-def gather(session: Session, incident_id: str, *, at: datetime, unread: str = "") -> Handover:
-    """The hand-over of an incident as the store has it. Raises TargetError, ChainBroken."""
+def gather(
+    session: Session, incident_id: str, *, at: datetime, unread: str = "", helper_allowed: bool = True
+) -> Handover:
+    """The hand-over of an incident as the store has it. ``helper_allowed``: the configuration lets the node helper be
+    switched on. Raises TargetError, ChainBroken."""
     incident = incidents.get(session, incident_id)
     events = [entry.event for entry in timeline.read(session, incident.id)]
     rows = access.rows(session, incident.id)
@@ -110,6 +113,7 @@ def gather(session: Session, incident_id: str, *, at: datetime, unread: str = ""
         rows,
         identity_cut=any(run.playbook == "cut-identity" for run in every_run),
         helper_on=node_events.is_on(events),
+        helper_allowed=helper_allowed,
         known=known,
     )
     aware = [event.aware_at for event in events if isinstance(event, AwarenessRecorded)]

@@ -20,13 +20,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. ``exemption`` is a manifest to ask for, as YAML; ``error`` is the error behind a failure, if any."""
+    """One check. ``exemption`` is a manifest to ask for, as YAML; ``each`` says the same of every object that it was
+    tried on, where that is more; ``error`` is the error behind a failure, if any."""
 
     check: str
     level: Level
     saw: str
     next_step: str = ""
     exemption: str = ""
+    each: tuple[str, ...] = ()
     error: RingfenceError | None = None
 
     def to_json(self) -> Json:
@@ -36,6 +38,7 @@ class Finding:
             "saw": self.saw,
             "next_step": self.next_step,
             "exemption": self.exemption,
+            "each": list(self.each),
         }
 
 

@@ -73,7 +73,8 @@ class _Tally:
     """What became of one action in one namespace."""
 
     works: list[str] = field(default_factory=list)
-    not_for: list[str] = field(default_factory=list)
+    already: dict[str, str] = field(default_factory=dict)
+    not_for: dict[str, str] = field(default_factory=dict)
     untried: list[str] = field(default_factory=list)
     denied: dict[str, list[str]] = field(default_factory=dict)
     refused: dict[Denial, list[str]] = field(default_factory=dict)
@@ -130,11 +131,11 @@ def _try(stage: Stage, action: Action[Any], candidate: Candidate, tally: _Tally)
             for denial in denials(plan.rationale):
                 tally.bent.setdefault(denial, []).append(candidate.words)
         case Already(reason=reason):
-            tally.works.append(f"{candidate.words} (already: {reason})")
+            tally.already[candidate.words] = reason
         case Refused(reason=reason):
             found = denials(reason)
             if not found:
-                tally.not_for.append(f"{candidate.words}: {reason}")
+                tally.not_for[candidate.words] = reason
             for denial in found:
                 tally.refused.setdefault(denial, []).append(candidate.words)
                 tally.refused_words.setdefault(denial, reason)
@@ -153,9 +154,12 @@ def _told(stage: Stage, action: Action[Any], namespace: str, tally: _Tally) -> I
     check = f"{action.name}: {namespace}"
     said = []
     if tally.works:
-        said.append(f"dry run passed on {_listed(tally.works)}")
+        said.append(f"dry run passed on {_listed(tally.works, most=1)}")
+    if tally.already:
+        said.append(f"nothing to do on {_listed(list(tally.already), most=1)}")
     if tally.not_for:
-        said.append(f"by design not for {_listed(tally.not_for, '; ')}")
+        why = [f"{words}: {reason}" for words, reason in tally.not_for.items()]
+        said.append(f"by design not for {_listed(why, '; ', most=2)}")
     if tally.untried:
         said.append(f"could not be tried on {_listed(tally.untried, '; ')}")
     for words, where in tally.denied.items():
@@ -179,7 +183,13 @@ def _told(stage: Stage, action: Action[Any], namespace: str, tally: _Tally) -> I
     if tally.untried:
         yield warn(check, "; ".join(said), "see the reason, and try again")
     elif said:
-        yield Finding(check, Level.OK, "; ".join(said))
+        yield Finding(check, Level.OK, "; ".join(said), each=tuple(_of_each(tally)))
+
+
+def _of_each(tally: _Tally) -> Iterator[str]:
+    yield from (f"{words}: dry run passed" for words in tally.works)
+    yield from (f"{words}: nothing to do: {reason}" for words, reason in tally.already.items())
+    yield from (f"{words}: by design not: {reason}" for words, reason in tally.not_for.items())
 
 
 def _wanted(stage: Stage, action: Action[Any], namespace: str, where: Sequence[str]) -> Wanted:
