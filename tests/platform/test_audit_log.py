@@ -15,7 +15,7 @@ import pytest
 from ringfence.errors import Unverifiable
 from ringfence.platform.kubernetes import audit_log
 from ringfence.platform.kubernetes.audit_event import NotAnEvent, event_of
-from ringfence.platform.kubernetes.audit_log import AuditLog, created_by, done_by
+from ringfence.platform.kubernetes.audit_log import AuditLog
 
 T0 = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 USER = "system:serviceaccount:bank:cards"
@@ -205,41 +205,6 @@ def test_a_file_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path, tmp_path / "pipe", tmp_path / "packed"):
         with pytest.raises(Unverifiable, match=str(path)):
             list(AuditLog([path]).events())
-
-
-def test_what_an_account_created_since(tmp_path: Path) -> None:
-    secret = place("serviceaccounts", "token")
-    named = line(5, objectRef={"resource": "jobs"}, responseObject={"metadata": {"name": "job-x7", "uid": "u7"}})
-    path = write(
-        tmp_path / "audit.log",
-        line(-1),  # before
-        line(1),
-        line(1, code=None, stage="RequestReceived"),
-        line(2, objectRef=secret),
-        line(3, 403),
-        line(3, 504),  # may have been done
-        line(4, verb="get"),
-        line(4, requestURI="/x?dryRun=All"),
-        line(4, user={"username": "eve"}),
-        line(4, user={"username": "eve"}, impersonatedUser={"username": USER}),
-        line(4, verb="patch", code=200),
-        line(4, objectRef=place("pods", "eviction")),
-        named,
-    )
-    created = created_by([path], USER, T0)
-    shown = [(call.object, call.code) for call in created.calls]
-    assert shown == [
-        ("pods/miner in bank", 201),
-        ("serviceaccounts/x/token in bank", 201),
-        ("pods/miner in bank", 504),
-        ("pods/miner in bank", 201),
-        ("jobs/job-x7", 201),
-    ]
-    assert created.calls[0].pod_uid == "p1"
-    assert created.calls[-1].uid == "u7"
-    assert created.spans == ((T0 - timedelta(seconds=1), T0 + timedelta(seconds=5)),)
-    everything = done_by([path], USER, T0, limit=2)
-    assert (len(everything.calls), everything.more) == (2, 5)
 
 
 def test_a_long_log_is_read_in_flat_memory(tmp_path: Path) -> None:

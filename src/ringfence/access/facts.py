@@ -33,7 +33,7 @@ from ringfence.platform.kubernetes.tokens import legacy_tokens
 from ringfence.platform.kubernetes.workloads import WORKLOAD_KINDS, template_of
 
 if TYPE_CHECKING:
-    from ringfence.platform.kubernetes.audit_log import Doings
+    from ringfence.platform.kubernetes.audit_doings import Doings
 
 _STARTING = WORKLOAD_KINDS | {SCALED_JOB.kind}
 """What has a template from which pods are started."""

@@ -34,7 +34,7 @@ from ringfence.response.recovery.known import without_restored
 from ringfence.store import access, incidents, journal, targets, timeline
 
 if TYPE_CHECKING:
-    from ringfence.platform.kubernetes.audit_log import Doings
+    from ringfence.platform.kubernetes.audit_doings import Doings
 
 _OF_A_POD = (CanaryTried, CanaryReported, NodeHelperReported)
 _AT_ONCE = 4
@@ -207,7 +207,7 @@ def _doings(context: Context, pods: Sequence[Json]) -> dict[str, Doings | str]:
     log = context.policy.audit_log
     if log is None:
         return {}
-    from ringfence.platform.kubernetes.audit_log import done_by
+    from ringfence.platform.kubernetes.audit_doings import done_by
 
     found: dict[str, Doings | str] = {}
     for user in dict.fromkeys(map(_user, pods)):
@@ -215,7 +215,7 @@ def _doings(context: Context, pods: Sequence[Json]) -> dict[str, Doings | str]:
             datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in pods if _user(pod) == user
         )
         try:
-            found[user] = done_by([log], user, started)
+            found[user] = done_by(log, user, started)
         except RingfenceError as error:
             found[user] = str(error)
     return found

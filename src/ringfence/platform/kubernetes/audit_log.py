@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ _EACH = 500
 """Of lines that are not about what is asked for, one in so many is read, to know which time the log covers."""
 _NAMED = 20
 """How many broken lines of a file are named; the rest is counted."""
-_SEAM = timedelta(seconds=60)
+SEAM = timedelta(seconds=60)
 """Two files follow each other when no more than this lies between them: else one may have been left out."""
 _ROTATED = re.compile(r"-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}\Z")
 _GZIP = b"\x1f\x8b"
@@ -41,7 +41,8 @@ Span = tuple[datetime, datetime]
 class FileRead:
     """What one file held. ``first`` and ``last`` are the earliest and the latest moment at which a line was written
     (the API server's clock); None while there is no event. ``broken_lines`` are the first of the ``broken``: number,
-    from 1, and why. ``problem`` is why the file could not be read to its end."""
+    from 1, and why. ``problem`` is why the file could not be read to its end. ``position`` is the place in the file, in
+    bytes, behind what was read."""
 
     path: Path
     lines: int = 0
@@ -51,6 +52,7 @@ class FileRead:
     broken: int = 0
     broken_lines: tuple[tuple[int, str], ...] = ()
     problem: str = ""
+    position: int = 0
 
     def to_json(self) -> Json:
         return {
@@ -81,12 +83,11 @@ class AuditLog:
     With several API servers, each has a log of its own: give them all.
     """
 
-    def __init__(self, paths: Sequence[Path], since: datetime | None = None, about: bytes = b"") -> None:
+    def __init__(self, paths: Sequence[Path], since: datetime | None = None) -> None:
         self.files: list[FileRead] = []
         self._given = frozenset(paths)
         self._since = since
         self._paths = paths
-        self._about = about
 
     def events(self) -> Iterator[AuditEvent]:
         """Every event; ``files`` is complete at the end. A rotated file that cannot be read says so there.
@@ -94,90 +95,47 @@ class AuditLog:
         Raises Unverifiable when a file that was given cannot be read.
         """
         self.files = []
-        for path in _with_rotated(self._paths, self._since):
+        for path in with_rotated(self._paths, self._since):
             read = FileRead(path)
             self.files.append(read)
             try:
-                with _opened(path) as source:
-                    yield from _events(source, read, self._about)
+                with opened(path) as source:
+                    yield from events_in(source, read)
             except (OSError, EOFError, zlib.error) as error:
-                read.problem = _words(error)
+                read.problem = words_of(error)
                 if path in self._given and not read.lines:
-                    raise Unverifiable(
-                        f"the audit log {path}",
-                        missing=read.problem,
-                        next_step="give a file of JSON lines, as kube-apiserver writes them, that this user may read",
-                    ) from error
+                    raise unreadable(read) from error
 
     def spans(self) -> tuple[Span, ...]:
         """The stretches of time that the files cover, in order; what lies between two of them is in no file."""
-        found: list[Span] = []
-        for first, last in sorted((r.first, r.last) for r in self.files if r.first is not None and r.last is not None):
-            if found and first - found[-1][1] <= _SEAM:
-                found[-1] = (found[-1][0], max(found[-1][1], last))
-            else:
-                found.append((first, last))
-        return tuple(found)
+        return spans_of(self.files)
 
 
-@dataclass(frozen=True)
-class Doings:
-    """What a user did, by an audit log: ``calls`` in the log's order, ``more`` is how many there were beyond the limit.
-
-    ``files`` says what was read; ``spans`` is what the log covers: outside of them it knows nothing.
-    """
-
-    calls: tuple[AuditEvent, ...]
-    more: int
-    files: tuple[FileRead, ...]
-    spans: tuple[Span, ...]
+def unreadable(read: FileRead) -> Unverifiable:
+    return Unverifiable(
+        f"the audit log {read.path}",
+        missing=read.problem,
+        next_step="give a file of JSON lines, as kube-apiserver writes them, that this user may read",
+    )
 
 
-def done_by(paths: Sequence[Path], user: str, since: datetime, *, limit: int = 500) -> Doings:
-    """The mutating calls of a user since a moment (the API server's clock) that took effect, or may have.
-
-    ``user`` is the name that the cluster knows (``system:serviceaccount:bank:cards``); a call in which it impersonated
-    another, or was impersonated, counts. Left out are reads, dry runs, access reviews (they change nothing) and what
-    the server refused (4xx). ``AuditEvent.pod_uid`` tells which pod's token it was, where the log says it.
-
-    Streamed: memory is bounded by ``limit``. Raises Unverifiable when a file cannot be read.
-    """
-    return _doings(paths, user, since, limit, lambda _event: True)
-
-
-def created_by(paths: Sequence[Path], user: str, since: datetime, *, limit: int = 500) -> Doings:
-    """As ``done_by``, but only what the user created: objects, and tokens (``subresource`` is ``token``).
-
-    A name that the server generated is known where the log holds bodies; else ``name`` is empty.
-    """
-    return _doings(paths, user, since, limit, lambda e: e.verb == "create" and e.subresource in ("", "token"))
-
-
-def _doings(
-    paths: Sequence[Path], user: str, since: datetime, limit: int, wanted: Callable[[AuditEvent], bool]
-) -> Doings:
-    # As the API server writes a name: in JSON, whose escapes ASCII names have none of.
-    log = AuditLog(paths, since, user.encode() if user.isascii() and user.isprintable() else b"")
-    calls: list[AuditEvent] = []
-    more = 0
-    for event in log.events():
-        if not (event.is_answer and event.mutates and event.received_at >= since and wanted(event)):
-            continue
-        if user not in (event.user, event.impersonated) or event.dry_run or event.was_refused:
-            continue
-        if len(calls) < limit:
-            calls.append(event)
+def spans_of(files: Iterable[FileRead]) -> tuple[Span, ...]:
+    """The stretches of time that files cover together."""
+    found: list[Span] = []
+    for first, last in sorted((r.first, r.last) for r in files if r.first is not None and r.last is not None):
+        if found and first - found[-1][1] <= SEAM:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
         else:
-            more += 1
-    return Doings(tuple(calls), more, tuple(log.files), log.spans())
+            found.append((first, last))
+    return tuple(found)
 
 
-def _with_rotated(paths: Sequence[Path], since: datetime | None) -> list[Path]:
+def with_rotated(paths: Sequence[Path], since: datetime | None) -> list[Path]:
     """Each file once, whatever it is called; the rotated ones of a file before it, the oldest first."""
     found: dict[object, Path] = {}
     for path in paths:
         for file in (*(old for old in _rotated(path) if not _ended_before(old, since)), path):
-            found.setdefault(_identity(file), file)
+            found.setdefault(identity(file), file)
     return list(found.values())
 
 
@@ -201,12 +159,12 @@ def _ended_before(path: Path, since: datetime | None) -> bool:
     if since is None:
         return False
     try:
-        return path.stat().st_mtime < (since - _SEAM).timestamp()
+        return path.stat().st_mtime < (since - SEAM).timestamp()
     except OSError:
         return False
 
 
-def _identity(path: Path) -> object:
+def identity(path: Path) -> object:
     try:
         found = path.stat()
     except OSError:
@@ -215,7 +173,7 @@ def _identity(path: Path) -> object:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
     # A pipe in its place must not stop us.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
@@ -229,15 +187,22 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], source)
 
 
-def _events(source: IO[bytes], read: FileRead, about: bytes) -> Iterator[AuditEvent]:
+def events_in(source: IO[bytes], read: FileRead, about: bytes = b"", *, growing: bool = False) -> Iterator[AuditEvent]:
+    """The events from where the source stands. ``growing``: somebody comes back for what is added, and a line that has
+    no end yet is left for then."""
     name = str(read.path)
     while line := source.readline(LONGEST_LINE):
+        whole, size = line.endswith(b"\n"), len(line)
+        too_long = not whole and size == LONGEST_LINE
+        while too_long and (rest := source.readline(LONGEST_LINE)):
+            size += len(rest)
+            if whole := rest.endswith(b"\n"):
+                break
+        if growing and not whole:
+            return
         read.lines += 1
-        whole = line.endswith(b"\n")
-        if not whole and len(line) == LONGEST_LINE:
-            while rest := source.readline(LONGEST_LINE):
-                if rest.endswith(b"\n"):
-                    break
+        read.position += size
+        if too_long:
             read.broke(read.lines, f"it is longer than {LONGEST_LINE} bytes")
             continue
         if not line.strip() or (about not in line and read.lines % _EACH != 1):
@@ -252,5 +217,5 @@ def _events(source: IO[bytes], read: FileRead, about: bytes) -> Iterator[AuditEv
         yield event
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
