@@ -20,6 +20,7 @@ from lab import lifecycle
 from lab.kube import Kube
 from lab.layout import DEFAULT_NAME, Lab
 from ringfence import app
+from ringfence.cli import collect_seldom
 from ringfence.config import Config
 from ringfence.response.conduct import Conductor, conducting
 from ringfence.response.context import Context
@@ -29,6 +30,7 @@ from ringfence.response.seek import seek
 from ringfence.response.verbs import COMPROMISED
 
 Json = dict[str, Any]
+_PREFIX = "ringfence-bench-"
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class Ground:
 
 @contextlib.contextmanager
 def ground(name: str = DEFAULT_NAME, **sections: Any) -> Iterator[Ground]:
+    collect_seldom()  # as the program does
     lab = lifecycle.up(name)
     kube = Kube.of(lab)
-    namespace = f"ringfence-bench-{secrets.token_hex(3)}"  # an earlier run's may still be terminating
+    cleared(kube)
+    namespace = f"{_PREFIX}{secrets.token_hex(3)}"
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}})
     try:
@@ -81,6 +85,18 @@ def ground(name: str = DEFAULT_NAME, **sections: Any) -> Iterator[Ground]:
     finally:
         kube.delete("v1", "Namespace", namespace)
         kube.close()
+
+
+def cleared(kube: Kube, seconds: float = 180) -> None:
+    """Take away what an earlier run left, and wait until it is gone: each pod of it is in the answers that count."""
+    deadline = time.monotonic() + seconds
+    while left := [one for one in kube.list("v1", "Namespace") if one["metadata"]["name"].startswith(_PREFIX)]:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{left[0]['metadata']['name']} is still there: kubectl describe namespace")
+        for one in left:
+            if "deletionTimestamp" not in one["metadata"]:
+                kube.delete("v1", "Namespace", one["metadata"]["name"])
+        time.sleep(1)
 
 
 def idle_pod(namespace: str, name: str) -> Json:

@@ -34,7 +34,7 @@ from ringfence.model.evidence import Collected, EvidenceItem
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import CORE_EVENT, EVENT, POD, ROLE_BINDING
 from ringfence.platform.kubernetes.snapshot import Snapshot
-from ringfence.platform.kubernetes.surroundings import read_pod, read_siblings, read_surroundings
+from ringfence.platform.kubernetes.surroundings import read_pod, read_surroundings
 from ringfence.seal.blob import BlobFolder, read_blob
 from tests.simulator import Fault, Simulator
 from tests.small_bank import add_pod, pod_body
@@ -338,7 +338,7 @@ def test_the_kind_of_an_owner_that_anybody_may_write_stops_no_seal(
     add_pod(api, "owned", ownerReferences=[owner])
     pod, reading = read_pod(acquirer.cluster, "bank", "owned")
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
-    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
+    items = collect(acquirer, around, pool, Snapshot(acquirer.cluster))
     (found,) = [item for item in items if item.id.startswith("owners/")]
     assert found.result is Collected.FAILED
     assert re.fullmatch("[!-~]{1,256}", found.id)
@@ -363,9 +363,8 @@ def test_an_owner_of_a_name_that_no_object_can_have_does_not_stop_the_response(
 def collected(acquirer: Acquirer, pool: ThreadPoolExecutor, api: Simulator, *faults: Fault) -> dict[str, EvidenceItem]:
     pod, reading = read_pod(acquirer.cluster, "bank", "cards-1")
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
-    siblings = read_siblings(acquirer.cluster, pod)
     api.faults += faults
-    items = collect(acquirer, around, siblings, pool, Snapshot(acquirer.cluster))
+    items = collect(acquirer, around, pool, Snapshot(acquirer.cluster))
     assert len({item.id for item in items}) == len(items)
     return {item.id: item for item in items}
 
@@ -376,10 +375,7 @@ def test_the_pod_is_kept_as_it_was_found_and_as_it_is_now(
     pod, reading = read_pod(acquirer.cluster, "bank", "cards-1")
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
     acquirer.cluster.patch(POD, "bank", "cards-1", [{"op": "add", "path": "/metadata/labels/cut", "value": "yes"}])
-    items = {
-        i.id: i
-        for i in collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
-    }
+    items = {i.id: i for i in collect(acquirer, around, pool, Snapshot(acquirer.cluster))}
     assert raw(blobs, items["pod"]) == reading.raw[0]
     assert b'"cut"' in raw(blobs, items["pod/after-cut"])
     assert items["pod"].required

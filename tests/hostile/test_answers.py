@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.errors import Effect, NotFound, PlatformError, Unanswered
+from ringfence.platform.kubernetes import answers
 from ringfence.platform.kubernetes.answers import DEEPEST, MAX_ERROR_BYTES, parse
 from ringfence.platform.kubernetes.client import Cluster, connect
 from ringfence.platform.kubernetes.resources import POD
@@ -248,6 +249,48 @@ def test_any_body_is_an_object_or_an_error_of_ours(body: bytes, verb: str) -> No
 def test_any_object_comes_through(value: Any) -> None:
     received = parse(pod(data=value), "get", "x")["data"]
     assert json.dumps(received) == json.dumps(json.loads(as_received_json(value)))
+
+
+_PIECES = (
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b" ",
+        b"\n",
+        b'"a":',
+        b'"a":',
+        b'"',
+        b"null",
+        b"true",
+        b"tru",
+        b"\xef\xbb\xbf",
+    ),
+    *(b"0", b"-0", b"1.5", b"1E400", b"1e-400", b"01", b"9" * 30, b"-" + b"9" * 30, b"1.", b".5", b"NaN", b"-Infinity"),
+    *(b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\ud83d\\ude00"', b'"\\u0000"', b'"\x00"', b'"\t"', b'"\x7f"', b'"\xff"'),
+    *(b'"\xed\xa0\x80"', b'"\\x"', b'"\\/"', b'"\xf0\x9f\x98\x80"', b"'a'", b"/* */"),
+)
+
+
+def _read(by: Callable[[bytes], Any], body: bytes) -> str:
+    try:
+        return repr(by(body))
+    except ValueError:
+        return "no JSON"
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map(b"".join) | st.binary(max_size=30))
+def test_the_quick_reader_of_json_reads_what_the_patient_one_reads(body: bytes) -> None:
+    assert _read(answers.loads, body) == _read(answers._patiently, body)
+
+
+@pytest.mark.parametrize("piece", [one for one in _PIECES if one[:1] not in b"{}[],: "])
+def test_each_value_is_read_alike(piece: bytes) -> None:
+    for body in (piece, b"[" + piece + b"]", b'{"a":' + piece + b"}", b"{" + piece + b":1}"):
+        assert _read(answers.loads, body) == _read(answers._patiently, body)
 
 
 def as_received_json(value: Any) -> str:

@@ -22,7 +22,7 @@ from ringfence.platform.kubernetes.resources import (
     SERVICE,
 )
 from ringfence.platform.kubernetes.snapshot import Snapshot
-from ringfence.platform.kubernetes.surroundings import Surroundings, read_pod, read_siblings, read_surroundings
+from ringfence.platform.kubernetes.surroundings import Surroundings, read_pod, read_surroundings
 from tests.hostile.texts import as_received
 from tests.simulator import Fault, Simulator
 from tests.small_bank import CARDS, add_pod, furnish, pod_body
@@ -111,5 +111,5 @@ def captured(acquirer: Acquirer, pool: ThreadPoolExecutor) -> tuple[Surroundings
     pod, reading = read_pod(acquirer.cluster, "bank", SUSPECT)
     logs = LogCapture(acquirer, pod, pool)
     around = read_surroundings(acquirer.cluster, "cluster-1", pod, reading, pool)
-    items = collect(acquirer, around, read_siblings(acquirer.cluster, pod), pool, Snapshot(acquirer.cluster))
+    items = collect(acquirer, around, pool, Snapshot(acquirer.cluster))
     return around, [*items, *logs.finish()]

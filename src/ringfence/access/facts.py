@@ -205,10 +205,11 @@ def _serving(
     """The Services that ``pod`` served as it was found; as ``live`` it may have left them, ahead of their endpoints."""
     namespace = pod["metadata"]["namespace"]
     slices = cluster.list(ENDPOINT_SLICE, namespace)
-    newer = _created_after(cluster, namespace, since)
+    services = serving.services_of(pod, cluster.list(SERVICE, namespace))
+    newer = _created_after(cluster, namespace, since) if services else frozenset()
     desired = _desired(above)
     found = []
-    for service in serving.services_of(pod, cluster.list(SERVICE, namespace)):
+    for service in services:
         name = service["metadata"]["name"]
         ready = serving.ready_endpoints(name, slices)
         if live is None or not serving.services_of(live, (service,)):

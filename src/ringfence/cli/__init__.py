@@ -5,14 +5,22 @@ from __future__ import annotations
 
 def main() -> None:
     """Console script ``ringfence``."""
-    import atexit
-    import gc
     import sys
 
-    gc.set_threshold(200_000, 20, 100)  # importing makes much that lives on, and nothing to collect
-    atexit.register(gc.freeze)  # nor is there at the end: the memory goes back as a whole
+    collect_seldom()
     from ringfence.cli.commands import run
     from ringfence.cli.text import typed
 
     sys.argv[1:] = map(typed, sys.argv[1:])
     run()
+
+
+def collect_seldom() -> None:
+    """What is imported, and what the API server answers, is much that lives on and hardly a circle: to look for circles
+    after every few hundred objects is time lost. Nor is there one to look for at the end, where
+    the memory goes back as a whole."""
+    import atexit
+    import gc
+
+    gc.set_threshold(200_000, 20, 100)
+    atexit.register(gc.freeze)

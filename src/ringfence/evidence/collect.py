@@ -25,7 +25,7 @@ from ringfence.platform.kubernetes.resources import (
 )
 from ringfence.platform.kubernetes.selectors import labels_of
 from ringfence.platform.kubernetes.snapshot import Snapshot
-from ringfence.platform.kubernetes.surroundings import Siblings, Surroundings
+from ringfence.platform.kubernetes.surroundings import Siblings, Surroundings, read_siblings
 
 _NOT_TAKEN = (
     (
@@ -56,15 +56,16 @@ def pod_as_found(acquirer: Acquirer, around: Surroundings, found: Json) -> Evide
 def collect(
     acquirer: Acquirer,
     around: Surroundings,
-    siblings: Siblings | PlatformError,
     pool: ThreadPoolExecutor,
     view: Snapshot,
 ) -> list[EvidenceItem]:
     """Everything but the logs. Each item succeeds or says why not; one that fails stops no other.
 
-    ``view`` is where is read what pods that are sealed together share: their namespace, node, account and bindings.
+    ``view`` is where is read what pods that are sealed together share: their namespace, node, account, bindings and
+    siblings.
     """
     tasks: list[Task] = [
+        lambda: _siblings(acquirer, view, around.pod),  # first: it is what takes longest
         lambda: (pod_before(acquirer, around),),
         lambda: (_get(acquirer, "pod/after-cut", POD, *_place(around.pod), volatility=3),),
         lambda: _owners(acquirer, around),
@@ -74,7 +75,6 @@ def collect(
         lambda: (_share(acquirer, view, "namespace", NAMESPACE, "", _place(around.pod)[0], volatility=7),),
         lambda: _identity(acquirer, view, around.pod),
         lambda: _events(acquirer, around.pod),
-        lambda: _siblings(acquirer, view, siblings),
     ]
     found = [item for items in pool.map(lambda task: tuple(task()), tasks) for item in items]
     return found + [
@@ -188,7 +188,12 @@ def _list_events(acquirer: Acquirer, name: str, query: events.EventQuery, namesp
     return acquirer.read(what, lambda: acquirer.cluster.pages(query.resource, namespace, fields=query.fields))
 
 
-def _siblings(acquirer: Acquirer, view: Snapshot, siblings: Siblings | PlatformError) -> Iterable[EvidenceItem]:
+def _siblings(acquirer: Acquirer, view: Snapshot, pod: Json) -> Iterable[EvidenceItem]:
+    siblings: Siblings | PlatformError
+    try:
+        siblings = read_siblings(view, pod)
+    except PlatformError as error:
+        siblings = error
     for by, how in (("image", "pods that run the same image digest"), ("account", "pods of the same service account")):
         what = What(f"siblings/{by}", "Pod", POD.path(), f"list, then computed: {how}", volatility=4)
         if isinstance(siblings, PlatformError):

@@ -21,10 +21,8 @@ from ringfence.platform.kubernetes.client import parse
 from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import (
-    Siblings,
     Surroundings,
     read_pod,
-    read_siblings,
     read_surroundings,
 )
 from ringfence.response.context import Context
@@ -48,14 +46,8 @@ def collect_and_seal(
     ``found`` is the pod as it was found, when that is kept because ``around`` was read later. ``view`` is where
     is read what pods that are sealed together share: they need not each ask for it. Raises VaultError, StoreError.
     """
-    siblings: Siblings | PlatformError
-    view = view or Snapshot(context.cluster)
-    try:
-        siblings = read_siblings(view, around.pod)
-    except PlatformError as error:
-        siblings = error
     acquirer = context.acquirer(incident)
-    items = collect(acquirer, around, siblings, context.pool, view)
+    items = collect(acquirer, around, context.pool, view or Snapshot(context.cluster))
     if found is not None:
         items.append(pod_as_found(acquirer, around, found))
     items += [*logs.finish(), *extra]

@@ -63,7 +63,8 @@ class BlobFolder:
         self.path = path
         self.key = key
         self._known: dict[str, Blob] = {}
-        self._keeping = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
 
     def store(self, chunks: Sequence[bytes]) -> Blob:
         """The blob of bytes that are all there. Those that this object has stored before are not written again: what
@@ -72,18 +73,26 @@ class BlobFolder:
         for chunk in chunks:
             digest.update(chunk)
         raw = digest.hexdigest()
-        with self._keeping:
-            known = self._known.get(raw)
-            if known is not None and self._lies(known):
+        with self._guard:
+            turn = self._turns.setdefault(raw, threading.Lock())
+        try:
+            with turn:  # others write other bytes meanwhile: what takes long is that the disk has them
+                known = self._known.get(raw)
+                if known is None or not self._lies(known):
+                    known = self._write(chunks)
+                if len(self._known) >= _KNOWN:
+                    self._known.clear()
+                self._known[raw] = known
                 return known
-            with self.new() as writer:
-                for chunk in chunks:
-                    writer.write(chunk)
-                blob = writer.finish()
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[raw] = blob
-        return blob
+        finally:
+            with self._guard:
+                self._turns.pop(raw, None)
+
+    def _write(self, chunks: Sequence[bytes]) -> Blob:
+        with self.new() as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.finish()
 
     def _lies(self, blob: Blob) -> bool:
         suffix = ENCRYPTED if self.key is not None else ""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import httpx2
+import msgspec
 
 from ringfence.errors import Unanswered
 from ringfence.model.base import Json
@@ -149,11 +150,41 @@ def parse(body: bytes, verb: str, target: str) -> Json:
     return answer
 
 
+def parse_list(body: bytes, target: str) -> Json:
+    """A list of ``target``. Raises Unanswered."""
+    return parse(body, "list", target)
+
+
+def parse_item(body: bytes, target: str) -> Json:
+    """One object of a list of ``target``. Raises Unanswered."""
+    try:
+        item = loads(body)
+    except ValueError as error:
+        raise malformed(f"has an item that is not a JSON object: {str(error)[:80]}", "list", target) from None
+    if not _is_item(item):
+        raise malformed("is not a list", "list", target)
+    found: Json = item
+    return found
+
+
 def loads(body: bytes) -> Any:
     """Any JSON value, its texts Unicode. Raises ValueError for what is no JSON, or deeper than ``DEEPEST``."""
+    try:
+        parsed: Any = msgspec.json.decode(body)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except (msgspec.DecodeError, ValueError):
+        parsed = _patiently(body)
+    if _is_deeper(parsed, DEEPEST):
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    return parsed
+
+
+def _patiently(body: bytes) -> Any:
+    """What the quick reader refuses: it takes no text that is not Unicode, and says less of what is wrong."""
     text = body.decode("utf-8", "replace")
     try:
-        parsed: Any = _DECODER.decode(text)
+        parsed = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if _is_deeper(parsed, DEEPEST):
@@ -225,10 +256,12 @@ def _is_list(answer: Json) -> bool:
         str(answer.get("kind", "")).endswith("List")
         and _is_object(answer)
         and isinstance(items, list)
-        and all(
-            isinstance(item, dict) and isinstance(item.get("metadata"), dict) and _is_object(item) for item in items
-        )
+        and all(map(_is_item, items))
     )
+
+
+def _is_item(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("metadata"), dict) and _is_object(item)
 
 
 _OBJECT_OR_NONE = frozenset({dict, type(None)})

@@ -27,14 +27,14 @@ from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 from ringfence import __version__
 from ringfence.errors import ConfigError, NotFound, NotSent, PlatformError
 from ringfence.model.base import Json
-from ringfence.platform.kubernetes import answers, deadline, failures
+from ringfence.platform.kubernetes import answers, deadline, failures, paging, unread
 from ringfence.platform.kubernetes.answers import parse as parse
 from ringfence.platform.kubernetes.kubeconfig import found
 from ringfence.platform.kubernetes.resources import POD, Resource
+from ringfence.platform.kubernetes.unread import Unread
 
 FIELD_MANAGER = "ringfence"
 _JSON_PATCH = "application/json-patch+json"
-_PAGE = 500
 _CREDENTIALS = (
     *(LightkubeConfigError, httpx2.InvalidURL, subprocess.SubprocessError),
     *(OSError, ValueError, LookupError, TypeError),
@@ -75,7 +75,7 @@ class Cluster:
         self._http.headers["User-Agent"] = f"ringfence/{__version__}"
         deadline.limit(self._http)
         answers.guard(self._http, max_answer_bytes)
-        self._max_answer_bytes = max_answer_bytes
+        self.max_answer_bytes = max_answer_bytes
         self._root = str(http.base_url).rstrip("/")
         self.server = str(config.cluster.server)
         self.context = config.context_name or ""
@@ -89,7 +89,7 @@ class Cluster:
     def as_bearer(self, token: str) -> Iterator[Cluster]:
         """The same server as the holder of a bearer token, without our own credentials, for the length of a block."""
         config = self._config._replace(user=User(token=token))
-        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout)), config, self._max_answer_bytes)
+        other = Cluster(Client(config, ConnectionParams(timeout=self._http.timeout)), config, self.max_answer_bytes)
         try:
             yield other
         finally:
@@ -122,7 +122,7 @@ class Cluster:
     def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> tuple[Json, ...]:
         """Every object of a collection, all pages, each with its apiVersion and kind (a list's items lack them)."""
         found: list[Json] = []
-        for _, body in self._pages(resource, namespace, labels=labels, fields=fields):
+        for _, body in self.parsed_pages(resource, namespace, labels=labels, fields=fields):
             items = [
                 {**item, "apiVersion": resource.api_version, "kind": resource.kind} for item in body.get("items") or ()
             ]
@@ -131,41 +131,21 @@ class Cluster:
 
     def pages(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[bytes]:
         """A collection page by page, the bytes as the server sent them; as large as one answer may be, altogether."""
-        for page, _ in self._pages(resource, namespace, labels=labels, fields=fields):
+        # Understood before it is handed on: who keeps pages may take each for a list.
+        for page, _ in paging.pages(self, unread.page_of, resource, namespace, labels, fields):
             yield page
 
-    def _pages(
+    def parsed_pages(
         self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Iterator[tuple[bytes, Json]]:
-        """Each page as it was sent, and as it was read."""
-        query: dict[str, str] = {"limit": str(_PAGE)}
-        if labels:
-            query["labelSelector"] = labels
-        if fields:
-            query["fieldSelector"] = fields
-        target = failures.described(resource, namespace)
-        room, accept = self._max_answer_bytes, answers.accepted(resource, "List")
-        while True:
-            try:
-                where = resource.path(namespace)
-                answer = self.send("GET", where, verb="list", target=target, query=query, accept=accept)
-            except NotFound as error:
-                if error.status != 410:
-                    raise
-                raise failures.expired(target, error) from error
-            room -= len(answer.content)
-            if room < 0:
-                too_large = answers.TooLarge(answers.too_large(self._max_answer_bytes))
-                raise self._unanswered(too_large, verb="list", target=target)
-            # Understood before it is handed on: who keeps pages may take each for a list.
-            page = parse(answer.content, "list", resource.plural)
-            token = answers.next_page(page)
-            yield answer.content, page
-            if not token:
-                return
-            if token == query.get("continue"):
-                raise answers.malformed("is the same page again", "list", target)
-            query["continue"] = token
+        """The same, each page as it was sent and as it was read."""
+        return paging.pages(self, answers.parse_list, resource, namespace, labels, fields)
+
+    def unread(self, resource: Resource, namespace: str = "") -> Unread:
+        """A collection whose objects are read when they are asked for; not for a kind of which only metadata may be."""
+        assert not resource.metadata_only
+        pages = paging.pages(self, unread.page_of, resource, namespace)
+        return Unread(resource, [item for _, page in pages for item in page["items"]])
 
     @contextlib.contextmanager
     def log(

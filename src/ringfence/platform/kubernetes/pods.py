@@ -67,6 +67,12 @@ def sharing_image(pod: Json) -> Callable[[Json], bool]:
     return shares
 
 
+def words_of_images(pod: Json) -> frozenset[str]:
+    """Of these one at least stands in the JSON of every pod that shares an image with this one."""
+    mine = _images(pod)
+    return mine.digests | mine.names
+
+
 class _Images(NamedTuple):
     """The images of main containers: digests, names as asked for, and those of them without a known digest."""
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime
+
+import msgspec
 
 from ringfence.errors import RingfenceError
 from ringfence.model.base import Json
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import Resource
 from ringfence.platform.kubernetes.surroundings import Reading
+from ringfence.platform.kubernetes.unread import Unread
 
 _Key = tuple[object, ...]
-_Answer = tuple[Json, ...] | Json | Reading | None
+_Answer = tuple[Json, ...] | Json | Reading | Unread | None
 
 
 class Snapshot(Cluster):
@@ -38,6 +40,17 @@ class Snapshot(Cluster):
                 future.set_exception(error)
         answer = future.result()
         assert isinstance(answer, tuple)
+        return answer
+
+    def unread(self, resource: Resource, namespace: str = "") -> Unread:
+        future, first = self._slot(("unread", resource, namespace))
+        if first:
+            try:
+                future.set_result(super().unread(resource, namespace))
+            except RingfenceError as error:
+                future.set_exception(error)
+        answer = future.result()
+        assert isinstance(answer, Unread)
         return answer
 
     def find(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -74,7 +87,7 @@ class Snapshot(Cluster):
         key = (meta["uid"], meta.get("resourceVersion"))
         known = self._texts.get(key)
         if known is None:
-            known = self._texts[key] = json.dumps(obj, sort_keys=True).encode()
+            known = self._texts[key] = msgspec.json.encode(obj, order="sorted")
         return known
 
     def _slot(self, key: _Key) -> tuple[Future[_Answer], bool]:

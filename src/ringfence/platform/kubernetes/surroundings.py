@@ -13,7 +13,7 @@ from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
 from ringfence.platform.kubernetes.owners import Owner, owner_chain
-from ringfence.platform.kubernetes.pods import is_finished, service_account, sharing_image
+from ringfence.platform.kubernetes.pods import is_finished, service_account, sharing_image, words_of_images
 from ringfence.platform.kubernetes.resources import (
     DAEMON_SET,
     ENDPOINT_SLICE,
@@ -177,7 +177,7 @@ def read_collection(
     started = datetime.now(UTC)
     source = resource.path(namespace)
     try:
-        pages = tuple(cluster.pages(resource, namespace))
+        pages = tuple(cluster.parsed_pages(resource, namespace))
     except NotFound:
         if not tolerate:
             raise
@@ -188,10 +188,10 @@ def read_collection(
         return (), Reading(source, (), started, datetime.now(UTC), why=str(error))
     items = tuple(
         {**item, "apiVersion": resource.api_version, "kind": resource.kind}
-        for page in pages
-        for item in parse(page, "list", resource.plural).get("items") or ()
+        for _, page in pages
+        for item in page.get("items") or ()
     )
-    return items, Reading(source, pages, started, datetime.now(UTC))
+    return items, Reading(source, tuple(raw for raw, _ in pages), started, datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,15 @@ def read_siblings(cluster: Cluster, pod: Json) -> Siblings:
     namespace = pod["metadata"]["namespace"]
     scope, why = "all namespaces", ""
     try:
-        pods = cluster.list(POD)
+        pods = cluster.unread(POD)
     except PlatformError as error:
         scope, why = f"namespace {namespace} only", str(error)
-        pods = cluster.list(POD, namespace)
-    others = [other for other in pods if other["metadata"]["uid"] != pod["metadata"]["uid"] and not is_finished(other)]
+        pods = cluster.unread(POD, namespace)
+    others = [
+        other
+        for other in pods.with_any((*words_of_images(pod), namespace))
+        if other["metadata"]["uid"] != pod["metadata"]["uid"] and not is_finished(other)
+    ]
     return Siblings(
         by_image=tuple(filter(sharing_image(pod), others)),
         by_account=tuple(
