@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,16 @@ import pytest
 from ringfence.evidence.vault import Vault
 from ringfence.model.access import PathState, Verdict, verdict
 from ringfence.model.incident import Incident, State
+from ringfence.model.node_helper import NodeNetwork, NodeOrder, NodeReport
 from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused, Unknown, is_done
 from ringfence.model.proof import Level
-from ringfence.model.timeline import CanaryTried, GlassBroken, Refusal
+from ringfence.model.timeline import CanaryTried, GlassBroken, NodeHelperReported, Refusal
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
 from ringfence.response.context import Context
 from ringfence.response.results import Result
 from ringfence.seal.signing import SigningKey
 from ringfence.seal.verify import verify_bundle
-from ringfence.store import evidence, incidents, journal, tables
+from ringfence.store import evidence, incidents, journal, tables, targets, timeline
 from tests.response.steps_of import (
     changes,
     contained,
@@ -38,6 +40,7 @@ from tests.small_bank import POLICIES, add_pod, pod_body
 WithPolicy = Callable[..., Context]
 pytestmark = pytest.mark.slow  # whole responses, one after the other
 
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 DENIED = 'x is forbidden: User "alice" cannot create resource "serviceaccounts/token" in API group ""'
 
 
@@ -339,6 +342,60 @@ def test_a_second_release_finds_nothing_left_to_do(context: Context, api: Simula
     ending = let_go(context)
     assert isinstance(ending.outcome, Already)
     assert api.writes == []
+    assert incident(context).state is State.CLOSED
+
+
+def on_its_node(context: Context, *, cut: bool, frozen: bool = False) -> None:
+    """What the node helper tells after an order."""
+    known = incident(context)
+    with context.store.write() as session:
+        (target,) = targets.of_incident(session, known.id)
+        report = NodeReport(
+            **{"target": target, "order": NodeOrder.CUT, "run": "r", "image": "i", "node": "node-1", "addresses": ()},
+            started_at=NOW,
+            ended_at=NOW,
+            done=True,
+            network=NodeNetwork(in_force=cut, interfaces=("veth1 (veth)",)),
+            frozen=frozen,
+        )
+        told = NodeHelperReported(occurred_at=NOW, actor=context.actor, report=report)
+        timeline.append(session, known.id, told, NOW)
+
+
+@pytest.mark.parametrize(("cut", "frozen"), [(True, False), (False, True)])
+def test_a_pod_that_its_node_still_holds_is_not_released_and_its_incident_not_closed(
+    context: Context, api: Simulator, cut: bool, frozen: bool
+) -> None:
+    """It would stand cut, or still, for good, and nobody would look after it."""
+    contained(context, shape="fence")
+    on_its_node(context, cut=cut, frozen=frozen)
+    ending = let_go(context)
+    assert isinstance(ending.outcome, Refused)
+    assert "ringfence node INC-1 uncut" in ending.outcome.next_step
+    assert is_fenced(api)
+    assert incident(context).state is not State.CLOSED
+    on_its_node(context, cut=False)
+    assert is_done(let_go(context).outcome)
+    assert not is_fenced(api)
+    assert incident(context).state is State.CLOSED
+
+
+def test_a_pod_that_only_its_node_cut_is_not_called_released(context: Context, api: Simulator) -> None:
+    """Admission refused the fence, say: there is nothing to unfence, and the pod is not free."""
+    api.faults.append(Fault("PATCH", "/pods/cards-1", 403))
+    contained(context, shape="fence")
+    api.faults.clear()
+    assert not is_fenced(api)
+    on_its_node(context, cut=True)
+    assert isinstance(let_go(context).outcome, Refused)
+    assert incident(context).state is not State.CLOSED
+
+
+def test_what_the_node_did_to_a_pod_that_is_deleted_goes_with_it(context: Context, api: Simulator) -> None:
+    contained(context)
+    on_its_node(context, cut=True)
+    assert is_done(let_go(context).outcome)
+    assert not lives(api)
     assert incident(context).state is State.CLOSED
 
 

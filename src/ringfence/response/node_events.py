@@ -39,6 +39,12 @@ def standing(events: Iterable[Event], target: ObjectRef, order: NodeOrder) -> st
     return ""
 
 
+def in_force(events: Iterable[Event], target: ObjectRef) -> str:
+    """What the node helper did to a pod that nobody took back, as far as was reported, in words; empty: nothing."""
+    told = [*events]
+    return " and ".join(filter(None, (standing(told, target, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE))))
+
+
 def reported(events: Iterable[Event], target: ObjectRef, order: NodeOrder, label: str) -> NodeReport | None:
     """The report of this very step, when a crash kept it from being the step's end.
 

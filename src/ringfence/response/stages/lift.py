@@ -20,14 +20,15 @@ from ringfence.model.incident import Determination, Incident, State
 from ringfence.model.journal import ChangeRecord
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Already, Applied, Failed, Outcome, Problem, Refused, describe, is_done
+from ringfence.model.timeline import NodeHelperReported
 from ringfence.platform.kubernetes.resources import NETWORK_POLICY, POD
-from ringfence.response import attempts, steps, undo
+from ringfence.response import attempts, node_events, steps, undo
 from ringfence.response.context import Context, now
 from ringfence.response.scene import Answer, Ended, Scene
 from ringfence.response.stages import destroy
 from ringfence.response.stages.cut import finished, settings
 from ringfence.response.watching.guarding import take_down
-from ringfence.store import incidents, journal, targets
+from ringfence.store import incidents, journal, targets, timeline
 
 _POLL_SECONDS = 0.25
 
@@ -103,6 +104,10 @@ def release(scene: Scene) -> Answer:
     if live is None:
         attempts.begin(context, incident, scene.label)  # a crash may have left its delete without a result
         return finished(scene, "pod.release", Already(reason=f"{target} is gone"))
+    lives_on = record is None or record.change.id == FENCE
+    held = held_on_its_node(context, incident, target) if lives_on else None
+    if held is not None:
+        return finished(scene, "pod.release", held)
     if record is None and not _is_fenced(live, incident):
         # A pod that was never cut serves customers still: releasing it must not kill it.
         return finished(scene, "pod.release", Already(reason="the pod was never cut: it stays as it is"))
@@ -114,6 +119,17 @@ def release(scene: Scene) -> Answer:
         before=lambda _plan: None,
         after=lambda _held, _ended: None,
     )
+
+
+def held_on_its_node(context: Context, incident: Incident, target: ObjectRef) -> Refused | None:
+    """Why a pod that lives on is not free: what was done on its node is taken back by orders there alone."""
+    with context.store.read() as session:
+        events = timeline.events_of(session, incident.id, NodeHelperReported)
+    said = node_events.in_force(events, target)
+    if not said:
+        return None
+    orders = f"ringfence node {incident.id} uncut, and thaw; then ringfence release {incident.id}"
+    return Refused(reason=f"{target}: {said}", next_step=orders)
 
 
 def _unfence(scene: Scene, record: ChangeRecord) -> Ended:
