@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from ringfence.errors import NotFound, PlatformError, RingfenceError, StoreError, TargetError
+from ringfence.errors import EvidenceError, NotFound, PlatformError, RingfenceError, StoreError, TargetError
 from ringfence.evidence.acquire import What
 from ringfence.evidence.collect import collect, pod_as_found
 from ringfence.evidence.logs import LogCapture
@@ -26,7 +26,10 @@ from ringfence.platform.kubernetes.surroundings import (
     read_surroundings,
 )
 from ringfence.response.context import Context
-from ringfence.store import targets
+from ringfence.store import evidence, targets
+
+COLLECT = "collect"
+"""Begins the keys of ``evidence collect``."""
 
 
 def collect_and_seal(
@@ -82,6 +85,27 @@ def recapture(
     return collect_and_seal(context, incident, target, around, logs, key=key, found=found, extra=extra)
 
 
+def key_of(what: str, target: ObjectRef) -> str:
+    """The key of a capture that is asked for by a command, and not by the step of a run: one for each time."""
+    return f"{what}/{target.uid}/{secrets.token_hex(4)}"
+
+
+def seal_left(context: Context, incident: Incident, target: ObjectRef, what: str) -> Iterator[Seal | EvidenceError]:
+    """Seal what such commands had recorded of the pod when they died. What cannot be sealed stands in nobody's way.
+    Raises StoreError."""
+    with context.store.read() as session:
+        keys = evidence.unsealed_keys(session, incident.id)
+    for key in keys:
+        if key.startswith(f"{what}/{target.uid}/"):
+            try:
+                seal = context.sealer().resume(incident, target, actor=context.actor, key=key)
+            except EvidenceError as error:
+                yield error
+            else:
+                assert seal is not None, "it has items"
+                yield seal
+
+
 def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: str) -> Seal:
     """Seal the state of an object that is no pod, before it dies. Raises VaultError, StoreError.
 
@@ -122,14 +146,16 @@ def seal_object(context: Context, incident: Incident, ref: ObjectRef, *, key: st
 
 
 def recapture_all(context: Context, incident: Incident) -> Iterator[tuple[ObjectRef, Seal | RingfenceError]]:
-    """Every pod of the incident captured anew; one that fails stops no other. Raises TargetError, StoreError."""
+    """Every pod of the incident captured anew, and what an earlier call recorded and never sealed; one that fails
+    stops no other. Raises TargetError, StoreError."""
     with context.store.read() as session:
         pods = [ref for ref in targets.of_incident(session, incident.id) if ref.kind == "Pod"]
     if not pods:
         raise TargetError(f"{incident.id} is about no pod", next_step=f"ringfence status {incident.id}")
     for pod in pods:
         try:
-            yield pod, recapture(context, incident, pod, key=f"collect/{secrets.token_hex(4)}")
+            yield from ((pod, left) for left in seal_left(context, incident, pod, COLLECT))
+            yield pod, recapture(context, incident, pod, key=key_of(COLLECT, pod))
         except StoreError:
             raise
         except RingfenceError as error:

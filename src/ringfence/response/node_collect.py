@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ringfence.errors import RingfenceError, StoreError, TargetError, Unanswered
+from ringfence.errors import EvidenceError, RingfenceError, StoreError, TargetError, Unanswered
 from ringfence.evidence.acquire import Acquirer, What
 from ringfence.model.base import Json
 from ringfence.model.evidence import Collected, EvidenceItem
@@ -23,6 +22,7 @@ from ringfence.response.node_order import Done
 
 _VOLATILITY = {"processes": 1, "sockets": 1, "deleted": 2, "layers": 4, "volumes": 3, "logs": 5}
 """By the first word of an item's name; after RFC 3227, section 2.1."""
+_KEY = "node"
 _METHOD = "node helper: read on the node from outside the pod, nothing of its image executed"
 
 
@@ -35,11 +35,16 @@ def collect_all(context: Context, incident: Incident, *, only: str, say: Callabl
     done = []
     for target in found:
         say(f"collect: {target}")
-        done.append(_collect(context, incident, target))
+        done.append(_collect(context, incident, target, say))
     return tuple(done)
 
 
-def _collect(context: Context, incident: Incident, target: ObjectRef) -> Done:
+def _collect(context: Context, incident: Incident, target: ObjectRef, say: Callable[[str], None]) -> Done:
+    for left in capture.seal_left(context, incident, target, _KEY):
+        if isinstance(left, EvidenceError):
+            say(f"collect: {target}: what was recorded before cannot be sealed: {left}")
+        else:
+            say(f"collect: {target}: {left.id} has what was recorded before, and was not sealed then")
     acquirer = context.acquirer(incident)
     items: list[EvidenceItem] = []
 
@@ -53,7 +58,7 @@ def _collect(context: Context, incident: Incident, target: ObjectRef) -> Done:
         what = What("node/collection", "node.collection", str(target), _METHOD, 1)
         items.append(acquirer.missing(what, Collected.FAILED, done.report.why))
     try:
-        seal = capture.recapture(context, incident, target, key=f"node/{secrets.token_hex(4)}", extra=items)
+        seal = capture.recapture(context, incident, target, key=capture.key_of(_KEY, target), extra=items)
     except StoreError:
         raise
     except RingfenceError as error:

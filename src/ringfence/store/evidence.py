@@ -80,6 +80,16 @@ def unsealed_captures(session: Session, incident: str) -> tuple[int, ...]:
     return tuple(found.scalars())
 
 
+def unsealed_keys(session: Session, incident: str) -> tuple[str, ...]:
+    """What asked for the captures that hold items and never became a seal, the oldest first."""
+    numbers = unsealed_captures(session, incident)
+    capture = tables.capture.c
+    found = session.execute(
+        sa.select(capture.key).where(capture.incident == incident, capture.number.in_(numbers)).order_by(capture.number)
+    )
+    return tuple(found.scalars())
+
+
 def add_items(
     session: Session, incident: str, capture: int, items: Sequence[EvidenceItem], *, actor: str, now: datetime
 ) -> None:
