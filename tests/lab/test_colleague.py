@@ -157,6 +157,38 @@ def patched(space: Space, kind: str, name: str, body: Object, api_version: str =
     space.kube.patch(api_version, kind, name, space.name, body=body, content_type=MERGE_PATCH)
 
 
+def test_who_opened_the_fence_for_a_moment_while_nobody_watched_is_told_of_afterwards(
+    space: Space, tmp_path: Path, responders: tuple[Responder, Responder]
+) -> None:
+    """The label off and on again, a rule into the policy and out again: everything is as it was, and was not."""
+    ringfence = Ringfence(space.lab, tmp_path, responders[0].kubeconfig)
+    space.workload("cards", 2, idle=True)
+    pod = space.wait_pods(2, ready=False, app="cards")[0]
+    view = ringfence.json("contain", f"pod/{pod}", "-n", space.name, "--reason", "odd traffic", "--accept-outage")
+    incident = view["incident"]["id"]
+    fence = space.fence_of(pod)
+    with Watch(ringfence) as watch:
+        watch.wait("watched")
+    assert ringfence.events(incident, "fence.changed") == []
+    policy = f"ringfence-{fence}"
+    for label in (None, fence):
+        patched(space, "Pod", pod, {"metadata": {"labels": {FENCE: label}}}, "v1")
+    for rules in ([{}], None):
+        patched(space, "NetworkPolicy", policy, {"spec": {"ingress": rules}}, NETWORKING)
+    for _ in range(2):
+        with Watch(ringfence) as watch:
+            watch.wait("watched")
+            wait_until(
+                lambda: len(ringfence.events(incident, "fence.changed")) >= 2, 60, f"both: {watch.said}", interval=0.2
+            )
+    told = {event["ref"]["kind"]: event for event in ringfence.events(incident, "fence.changed")}
+    assert told.keys() == {"Pod", "NetworkPolicy"}
+    assert len(ringfence.events(incident, "fence.changed")) == 2, "each is told once"
+    assert {event["detail"] for event in told.values()} == {"and changed back, while nobody watched"}
+    assert told["Pod"]["how_known"].startswith("managedFields")
+    assert space.fence_of(pod) == fence
+
+
 def test_who_deletes_the_fenced_pod_is_named_and_paged(night: Night, pages: tuple[str, list[bytes]]) -> None:
     night.space.kube.delete("v1", "Pod", night.pod, night.space.name)
     event = night.noticed("was deleted", "Pod")

@@ -129,6 +129,44 @@ def test_it_is_told_also_when_it_happened_while_nobody_watched_and_once_over_two
     assert len(quiet(context)) == 1
 
 
+def test_what_was_changed_and_changed_back_while_nobody_watched_is_told_once_for_each_time(
+    context: Context, api: Simulator, start: Start
+) -> None:
+    contained(context)
+    fields = {"f:metadata": {"f:labels": {f"f:{FENCE_KEY}": {}}}}
+    kubectl = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": fields}
+    altered(api, POD, "cards-1", lambda _pod: None, {**kubectl, "time": "2026-11-24T03:00:00Z"})
+    first = start()
+    (found,) = settle(context, 1)
+    assert (found.what, found.who, found.ref.name) == ("was changed", "kubectl-label", "cards-1")
+    assert "and changed back, while nobody watched" in found.words
+    with context.store.read() as session:
+        titles = [one.title for one in pages.of_incident(session, "INC-1") if one.kind is PageKind.FENCE_CHANGED]
+    assert titles == ["INC-1: Pod bank/cards-1 was changed"]
+    first.close()
+    start()
+    assert len(quiet(context)) == 1
+    altered(api, POD, "cards-1", lambda _pod: None, {**kubectl, "time": "2026-11-24T04:00:00Z"})
+    assert len(settle(context, 2)) == 2
+    assert is_fenced(api)
+    assert "put-back/1:detach" not in changes(context), "there is nothing to put back"
+
+
+def test_who_puts_back_what_he_had_changed_before_our_eyes_is_told_of_as_that(
+    context: Context, api: Simulator, start: Start
+) -> None:
+    contained(context)
+    held = labels(api)[FENCE_KEY]
+    watch_until_seen(start, context, put_back=False)
+    altered(api, POD, "cards-1", lambda pod: pod["metadata"]["labels"].pop(FENCE_KEY))
+    settle(context, 1)
+    fields = {"f:metadata": {"f:labels": {f"f:{FENCE_KEY}": {}}}}
+    kubectl = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": fields, "time": "2026-11-24T03:00:00Z"}
+    altered(api, POD, "cards-1", lambda pod: pod["metadata"]["labels"].update({FENCE_KEY: held}), kubectl)
+    assert len(quiet(context)) == 1
+    assert [event.why for event in events(context) if isinstance(event, FenceRestored)] == ["somebody else put it back"]
+
+
 def test_a_label_that_was_taken_off_is_put_back_as_the_pod_was_cut(
     context: Context, api: Simulator, start: Start
 ) -> None:

@@ -34,6 +34,7 @@ from ringfence.response.watching.held import (
     version_of,
 )
 from ringfence.response.watching.left import settle
+from ringfence.response.watching.ownership import set_anew_by
 from ringfence.response.watching.restore import may_be_put_back, put_back
 from ringfence.response.watching.sight import SeenBy, Sight
 from ringfence.store import incidents, journal, targets, timeline, watched
@@ -248,6 +249,8 @@ class Watcher:
             return  # that the pod itself is gone is told once
         known = (state or {}).get("broken", "")
         words = f"{broken.what} {broken.detail}" if broken is not None else ""
+        if broken is None and not known and live is not None and self._was_changed_back(one, thing, live, seen_by):
+            return
         if words == known:
             if state is None:
                 self._keep(one, thing, {"broken": "", "baseline": baseline})
@@ -256,7 +259,7 @@ class Watcher:
                 self._put_back(one, thing, state)
             return
         if broken is None:
-            self._restored(one, thing)
+            self._restored(one, thing, live)
             return
         if self._was_us(one, thing):
             if thing.workload and live is not None:
@@ -307,18 +310,38 @@ class Watcher:
             self._put_back(one, thing, state)
         self._look_again(one.incident.id)
 
+    def _was_changed_back(self, one: _Incident, thing: Held, live: Json, seen_by: SeenBy) -> bool:
+        """What is as it is held, and was something else while nobody watched, is told: once for each time."""
+        owner = set_anew_by(thing.record, live) if thing.record is not None else None
+        state = one.states.get(thing.key) or {"broken": "", "baseline": None}
+        if owner is None or state.get("taken") == list(owner) or self._was_us(one, thing):
+            return False
+        moment = now()
+        event = owner.took(thing, moment, seen_by)
+        state = {**state, "taken": list(owner)}
+        with self._context.store.write() as session:
+            timeline.append(session, one.incident.id, event, moment)
+            watched.put(session, one.incident.id, thing.key, state, moment)
+        one.states[thing.key] = state
+        self._say(f"{one.incident.id}: {event.words}")
+        self._look_again(one.incident.id)
+        return True
+
     def _put_back(self, one: _Incident, thing: Held, state: Json) -> None:
         outcome = put_back(self._context, one.incident, thing, hourly=self._options.put_back_hourly)
         self._say(f"{one.incident.id}: put back {thing.ref}: {describe(outcome)}")
         if is_done(outcome):
             self._note_version(thing)
-            self._restored(one, thing, "Ringfence put it back")
+            self._restored(one, thing, None, "Ringfence put it back")
         else:
             self._keep(one, thing, {name: value for name, value in state.items() if name != "due"})
 
-    def _restored(self, one: _Incident, thing: Held, why: str = "somebody else put it back") -> None:
+    def _restored(self, one: _Incident, thing: Held, live: Json | None, why: str = "somebody else put it back") -> None:
         moment = now()
         state: Json = {"broken": "", "baseline": None}
+        owner = set_anew_by(thing.record, live) if thing.record is not None and live is not None else None
+        if owner is not None:
+            state["taken"] = list(owner)  # that was seen, and told
         event = FenceRestored(occurred_at=moment, actor="ringfence", ref=thing.ref, change=thing.change, why=why)
         with self._context.store.write() as session:
             timeline.append(session, one.incident.id, event, moment)
