@@ -1,7 +1,6 @@
-"""A hole that a policy closes, tried on the real API server: a native ValidatingAdmissionPolicy and Pod Security.
+"""A hole that a policy closes, tried on the real API server: a ValidatingAdmissionPolicy, Pod Security, and Kyverno.
 
 Covered: nothing in force, a policy that only audits, one that is enforced, and the template that it must let pass.
-Kyverno's words for the same are read as everywhere: tests/lab/test_under_admission.py.
 """
 
 from __future__ import annotations
@@ -12,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from lab import admission
+from lab.admission import REQUIRED_LABEL, REQUIRED_TEAM
 from lab.kube import ApiError, wait_until
+from lab.layout import Lab
 from tests.lab.program import Json, Office, Responder, Ringfence, steps_on
 from tests.lab.space import Space
 
@@ -176,3 +178,28 @@ def test_pod_security_is_such_a_policy(space: Space, tmp_path: Path, responder: 
     outcome, proof = judged(ringfence, space, pod, 0)
     assert outcome == {"kind": "applied"}
     assert "Pod Security baseline, which refuses a pod like" in proof["by"]
+
+
+def test_a_policy_of_kyverno_is_such_a_policy(kyverno: Lab, space: Space, tmp_path: Path, responder: Responder) -> None:
+    """A webhook that answers 400 without a reason. The suspect is from before the policy; the template is after it."""
+    ringfence = Ringfence(kyverno, tmp_path, responder.kubeconfig)
+    (ringfence.home / "hole.yaml").write_text(PLAYBOOK)
+    space.workload("web", 1)
+    (pod,) = space.wait_pods(1, app="web")
+    ringfence.json("contain", f"pod/{pod}", "-n", space.name, "--shape", "fence", "--accept-outage")
+    refused, _ = judged(ringfence, space, pod, 3)
+    assert f"a pod like Pod {space.name}/{pod} would be admitted" in refused["reason"]
+    try:
+        admission.install(space.kube, space.name, REQUIRED_TEAM)
+        refused, _ = judged(ringfence, space, pod, 3)
+        assert f"the template of Deployment {space.name}/web, which is to come, is refused" in refused["reason"]
+        template = {"metadata": {"labels": {REQUIRED_LABEL: "cards"}}}
+        body = {"spec": {"paused": True, "template": template}}
+        space.kube.patch("apps/v1", "Deployment", "web", space.name, body=body)
+        outcome, proof = judged(ringfence, space, pod, 0)
+        assert outcome == {"kind": "applied"}
+        assert proof["level"] == "proven"
+        assert REQUIRED_TEAM.name in proof["by"]
+        assert f"which refuses a pod like Pod {space.name}/{pod}" in proof["by"]
+    finally:
+        admission.remove(space.kube, space.name, REQUIRED_TEAM)
