@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from ringfence.errors import Denied, NotFound, PlatformError, Unanswered
+from ringfence.platform.kubernetes import surroundings
 from ringfence.platform.kubernetes.client import Cluster
 from ringfence.platform.kubernetes.resources import POD
+from ringfence.platform.kubernetes.snapshot import Snapshot
 from ringfence.platform.kubernetes.surroundings import (
     Surroundings,
     read_pod,
@@ -90,6 +92,26 @@ def test_siblings_share_image_or_account_and_the_suspect_is_not_among_them(clust
     names = [{p["metadata"]["name"] for p in group} for group in (found.by_image, found.by_account)]
     assert names == [{"cards-2", "other-account"}, {"cards-2", "other-image"}]
     assert (found.scope, found.why_narrow) == ("all namespaces", "")
+
+
+def test_the_siblings_of_pods_of_one_group_are_chosen_once(
+    cluster: Cluster, api: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred pods, each compared with every pod of the cluster, took more than the list itself."""
+    for number in range(3, 13):
+        add_pod(api, f"cards-{number}", pod_body())
+    view = Snapshot(cluster)
+    group = [read_pod(cluster, "bank", f"cards-{number}")[0] for number in range(3, 13)]
+    first = [read_siblings(view, pod) for pod in group]
+    asked: list[str] = []
+    monkeypatch.setattr(surroundings, "sharing_image", lambda pod: asked.append(pod["metadata"]["name"]))
+    assert [read_siblings(view, pod) for pod in group] == first
+    assert asked == []
+    for pod, found in zip(group, first, strict=True):
+        names = {other["metadata"]["name"] for other in found.by_image}
+        assert pod["metadata"]["name"] not in names
+        assert len(names) >= 10
+        assert {other["metadata"]["name"] for other in found.by_account} >= names - {"cards-2"}
 
 
 def test_a_pod_that_is_only_starting_is_a_sibling_by_the_image_that_it_asks_for(

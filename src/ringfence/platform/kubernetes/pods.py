@@ -58,10 +58,10 @@ def digest_of(image_id: str) -> str:
 
 def sharing_image(pod: Json) -> Callable[[Json], bool]:
     """Whether another pod shares an image: by its digest, or by its name as long as one of the two was not started."""
-    mine = _images(pod)
+    mine = images_of(pod)
 
     def shares(other: Json) -> bool:
-        theirs = _images(other)
+        theirs = images_of(other)
         return bool(mine.digests & theirs.digests or mine.not_started & theirs.names or theirs.not_started & mine.names)
 
     return shares
@@ -69,11 +69,11 @@ def sharing_image(pod: Json) -> Callable[[Json], bool]:
 
 def words_of_images(pod: Json) -> frozenset[str]:
     """Of these one at least stands in the JSON of every pod that shares an image with this one."""
-    mine = _images(pod)
+    mine = images_of(pod)
     return mine.digests | mine.names
 
 
-class _Images(NamedTuple):
+class Images(NamedTuple):
     """The images of main containers: digests, names as asked for, and those of them without a known digest."""
 
     digests: frozenset[str]
@@ -81,9 +81,9 @@ class _Images(NamedTuple):
     not_started: frozenset[str]
 
 
-def _images(pod: Json) -> _Images:
+def images_of(pod: Json) -> Images:
     found = [(c.image_id, str(c.spec.get("image", ""))) for c in containers(pod, ("containers",))]
-    return _Images(
+    return Images(
         digests=frozenset(digest_of(id_) for id_, _ in found if id_),
         names=frozenset(name for _, name in found),
         not_started=frozenset(name for id_, name in found if not id_),

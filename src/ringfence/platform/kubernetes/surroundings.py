@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import filterfalse
 
 from ringfence.errors import Denied, NotFound, PlatformError, TargetError
 from ringfence.model.base import Json
 from ringfence.model.objects import ObjectRef
 from ringfence.platform.kubernetes.client import Cluster, parse
 from ringfence.platform.kubernetes.owners import Owner, owner_chain
-from ringfence.platform.kubernetes.pods import is_finished, service_account, sharing_image, words_of_images
+from ringfence.platform.kubernetes.pods import (
+    images_of,
+    is_finished,
+    service_account,
+    sharing_image,
+    words_of_images,
+)
 from ringfence.platform.kubernetes.resources import (
     DAEMON_SET,
     ENDPOINT_SLICE,
@@ -213,18 +221,22 @@ def read_siblings(cluster: Cluster, pod: Json) -> Siblings:
     except PlatformError as error:
         scope, why = f"namespace {namespace} only", str(error)
         pods = cluster.unread(POD, namespace)
-    others = [
-        other
-        for other in pods.with_any((*words_of_images(pod), namespace))
-        if other["metadata"]["uid"] != pod["metadata"]["uid"] and not is_finished(other)
-    ]
+    account = service_account(pod)
+
+    def same_image() -> Iterable[Json]:
+        return filter(sharing_image(pod), filterfalse(is_finished, pods.with_any(words_of_images(pod))))
+
+    def same_account() -> Iterator[Json]:
+        for other in filterfalse(is_finished, pods.with_any((namespace,))):
+            if other["metadata"]["namespace"] == namespace and service_account(other) == account:
+                yield other
+
+    def others(found: Iterable[Json]) -> tuple[Json, ...]:
+        return tuple(other for other in found if other["metadata"]["uid"] != pod["metadata"]["uid"])
+
     return Siblings(
-        by_image=tuple(filter(sharing_image(pod), others)),
-        by_account=tuple(
-            other
-            for other in others
-            if other["metadata"]["namespace"] == namespace and service_account(other) == service_account(pod)
-        ),
+        by_image=others(pods.chosen(images_of(pod), same_image)),
+        by_account=others(pods.chosen((namespace, account), same_account)),
         scope=scope,
         why_narrow=why,
     )

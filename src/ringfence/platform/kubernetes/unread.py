@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,7 +54,19 @@ class Unread:
         self._resource = resource
         self._items = items
         self._read: dict[int, Json] = {}
+        self._chosen: dict[Hashable, tuple[Json, ...]] = {}
         self._lock = threading.Lock()
+
+    def chosen(self, by: Hashable, choose: Callable[[], Iterable[Json]]) -> tuple[Json, ...]:
+        """What ``choose`` makes of this list, once for whoever asks ``by`` the same: pods of one group have the same
+        siblings."""
+        with self._lock:
+            known = self._chosen.get(by)
+        if known is None:
+            found = tuple(choose())
+            with self._lock:
+                known = self._chosen.setdefault(by, found)
+        return known
 
     def with_any(self, words: Iterable[str]) -> tuple[Json, ...]:
         """The objects in whose JSON one of these words stands, wherever: every one that has it as a value, and others.
