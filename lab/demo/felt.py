@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from lab.client import Call
@@ -90,7 +90,7 @@ class Felt:
             f"measured       {self.under_way} failed that were under way at a cut, {self.new} that began after it "
             f"(at most {self.at_most} were predicted), {len(self.outside)} that nobody predicted{last}"
         )
-        return said + [f"  not predicted: {call.error}" for call in self.outside[:5]]
+        return said + [f"  not predicted: at {_clock(call.start)}: {call.error}" for call in self.outside[:5]]
 
 
 def predicted(timeline: Sequence[Json]) -> tuple[Window, ...]:
@@ -149,6 +149,10 @@ def compared(calls: Iterable[Call], windows: Sequence[Window]) -> Felt:
         after = min(call.start - window.began for window in (*crossing, *within))
         last = after if last is None else max(last, after)
     return Felt(tuple(windows), under_way, new, math.ceil(may_fail), tuple(outside), last)
+
+
+def _clock(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%H:%M:%S.%f}"[:-3]
 
 
 def _moment(text: str) -> float:
