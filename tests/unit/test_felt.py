@@ -116,4 +116,4 @@ def test_prediction_and_measurement_stand_beside_each_other() -> None:
     )
     assert "1 that began after it (at most 56 were predicted), 1 that nobody predicted" in second
     assert "the last began 0.25 s after the cut" in second
-    assert third == "  not predicted: HTTP 502"
+    assert third == "  not predicted: at 03:00:09.000: HTTP 502"
