@@ -17,8 +17,7 @@ def main() -> None:
 
 def collect_seldom() -> None:
     """What is imported, and what the API server answers, is much that lives on and hardly a circle: to look for circles
-    after every few hundred objects is time lost. Nor is there one to look for at the end, where
-    the memory goes back as a whole."""
+    after every few hundred objects is time lost. So it is at the end, where the memory goes back as a whole."""
     import atexit
     import gc
 

@@ -7,10 +7,10 @@ from ringfence.actions.node_helper import NODE_ACTIONS
 from ringfence.errors import PlatformError
 from ringfence.model.incident import Determination, Incident, State
 from ringfence.model.journal import ChangeRecord
-from ringfence.model.node_helper import NodeOrder
 from ringfence.model.objects import ObjectRef
 from ringfence.model.outcome import Applied, Unknown
 from ringfence.model.recovery_events import Reviewed
+from ringfence.model.timeline import NodeHelperReported
 from ringfence.platform.kubernetes.resources import resource_of
 from ringfence.response import node_events, record
 from ringfence.response.context import Context, now
@@ -22,20 +22,23 @@ def still_in_force(context: Context, incident: Incident) -> tuple[str, ...]:
     """What of the response stays when the incident is closed: changes that nobody took back, on what is still there."""
     with context.store.read() as session:
         records = journal.of_incident(session, incident.id)
-        events = [entry.event for entry in timeline.read(session, incident.id)]
-        members = targets.of_incident(session, incident.id)
     actions = {one.action for one in records} - set(NODE_ACTIONS)
     kept = [one for one in standing(records, *actions) if one.change.inverse is not None]
     found = [f"{one.step}: {one.change.effect}" for one in kept if _is_there(context, one.change.ref)]
     # Nothing shows whether somebody has removed an archive: it is named until it is looked for.
     asked = [one for one in records if one.action == Checkpoint.name]
     found += [f"{one.step}: {one.change.effect}, {where}" for one in asked if (where := _archive(one))]
-    for ref in members:
-        # The helper's own pod is gone; what it did is in force for as long as the suspect's pod is there.
-        words = [node_events.standing(events, ref, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE)]
-        if any(words) and _is_there(context, ref):
-            found += [f"{ref}: {one}" for one in words if one]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys((*found, *held_on_nodes(context, incident))))
+
+
+def held_on_nodes(context: Context, incident: Incident) -> tuple[str, ...]:
+    """What the node helper did to pods of the incident: its own pod is gone, and what it did is in force for as long as
+    the suspect's pod is there."""
+    with context.store.read() as session:
+        events = timeline.events_of(session, incident.id, NodeHelperReported)
+        members = targets.of_incident(session, incident.id)
+    held = [(ref, words) for ref in members if (words := node_events.in_force(events, ref))]
+    return tuple(f"{ref}: {one}" for ref, words in held if _is_there(context, ref) for one in words)
 
 
 def _archive(record: ChangeRecord) -> str:

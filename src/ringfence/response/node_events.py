@@ -39,10 +39,15 @@ def standing(events: Iterable[Event], target: ObjectRef, order: NodeOrder) -> st
     return ""
 
 
-def in_force(events: Iterable[Event], target: ObjectRef) -> str:
+def in_force(events: Iterable[Event], target: ObjectRef) -> tuple[str, ...]:
     """What the node helper did to a pod that nobody took back, as far as was reported, in words; empty: nothing."""
     told = [*events]
-    return " and ".join(filter(None, (standing(told, target, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE))))
+    return tuple(filter(None, (standing(told, target, order) for order in (NodeOrder.CUT, NodeOrder.FREEZE))))
+
+
+def way_back(incident: str) -> str:
+    """The orders that free pods which their node holds, before they are released."""
+    return f"ringfence node {incident} uncut, and thaw; then ringfence release {incident}"
 
 
 def reported(events: Iterable[Event], target: ObjectRef, order: NodeOrder, label: str) -> NodeReport | None:

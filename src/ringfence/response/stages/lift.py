@@ -105,7 +105,7 @@ def release(scene: Scene) -> Answer:
         attempts.begin(context, incident, scene.label)  # a crash may have left its delete without a result
         return finished(scene, "pod.release", Already(reason=f"{target} is gone"))
     lives_on = record is None or record.change.id == FENCE
-    held = held_on_its_node(context, incident, target) if lives_on else None
+    held = _held_on_its_node(context, incident, target) if lives_on else None
     if held is not None:
         return finished(scene, "pod.release", held)
     if record is None and not _is_fenced(live, incident):
@@ -121,15 +121,12 @@ def release(scene: Scene) -> Answer:
     )
 
 
-def held_on_its_node(context: Context, incident: Incident, target: ObjectRef) -> Refused | None:
+def _held_on_its_node(context: Context, incident: Incident, target: ObjectRef) -> Refused | None:
     """Why a pod that lives on is not free: what was done on its node is taken back by orders there alone."""
     with context.store.read() as session:
         events = timeline.events_of(session, incident.id, NodeHelperReported)
-    said = node_events.in_force(events, target)
-    if not said:
-        return None
-    orders = f"ringfence node {incident.id} uncut, and thaw; then ringfence release {incident.id}"
-    return Refused(reason=f"{target}: {said}", next_step=orders)
+    said = " and ".join(node_events.in_force(events, target))
+    return Refused(reason=f"{target}: {said}", next_step=node_events.way_back(incident.id)) if said else None
 
 
 def _unfence(scene: Scene, record: ChangeRecord) -> Ended:

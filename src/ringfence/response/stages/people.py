@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from ringfence.errors import PlatformError
 from ringfence.model.catalogue import ApproveParams, MoveParams
 from ringfence.model.incident import Determination, State
 from ringfence.model.outcome import Already, Applied, Failed, Problem, Refused
 from ringfence.model.run import Ceiling
-from ringfence.platform.kubernetes.resources import POD
-from ringfence.response import consent, guard, playbook_of
+from ringfence.response import closing, consent, guard, node_events, playbook_of
 from ringfence.response.context import now
 from ringfence.response.scene import Answer, Ended, Paused, Scene
-from ringfence.response.stages.lift import find, held_on_its_node
 from ringfence.response.statement import retest
-from ringfence.store import incidents, targets
+from ringfence.store import incidents
 
 
 def approve(scene: Scene) -> Answer:
@@ -75,8 +72,9 @@ def move(scene: Scene) -> Answer:
                     next_step=f"ringfence status {scene.incident.id} -o wide",
                 )
             )
-    if after is State.CLOSED and (held := _held(scene)) is not None:
-        return Ended(held)
+    held = closing.held_on_nodes(context, scene.incident) if after is State.CLOSED else ()
+    if held:  # nobody looks after them when it is closed
+        return Ended(Refused(reason="; ".join(held), next_step=node_events.way_back(scene.incident.id)))
     with context.store.write() as session:
         current = incidents.get(session, scene.incident.id)
         if current.state is after:
@@ -85,18 +83,3 @@ def move(scene: Scene) -> Answer:
             return Ended(Refused(reason=f"{current.state} cannot become {after}"))
         incidents.move(session, current, after, actor=context.actor, now=now())
     return Ended(Applied())
-
-
-def _held(scene: Scene) -> Refused | None:
-    """What is still done, on its node, to a pod that lives: nobody looks after it when the incident is closed."""
-    context = scene.context
-    with context.store.read() as session:
-        pods = [ref for ref in targets.of_incident(session, scene.incident.id) if ref.kind == POD.kind]
-    for ref in pods:
-        refused = held_on_its_node(context, scene.incident, ref)
-        try:
-            if refused is not None and find(context, ref) is not None:
-                return refused
-        except PlatformError as error:
-            return Refused(reason=f"{ref} cannot be looked for: {error}", next_step=error.next_step)
-    return None

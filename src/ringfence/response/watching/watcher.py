@@ -281,9 +281,8 @@ class Watcher:
         seen_by: SeenBy,
         words: str,
     ) -> None:
-        moment = now()
         event = FencedChanged(
-            occurred_at=moment,
+            occurred_at=now(),
             actor="ringfence",
             ref=thing.ref,
             what=broken.what,
@@ -301,10 +300,7 @@ class Watcher:
         due = self._options.put_back and may_be_put_back(thing, broken, live, one.incident.fence)
         if due:
             state["due"] = True
-        with self._context.store.write() as session:
-            timeline.append(session, one.incident.id, event, moment)
-            watched.put(session, one.incident.id, thing.key, state, moment)
-        one.states[thing.key] = state
+        self._write_down(one, thing, event, state)
         self._say(f"{one.incident.id}: {event.words}")
         if due:
             self._put_back(one, thing, state)
@@ -316,13 +312,8 @@ class Watcher:
         state = one.states.get(thing.key) or {"broken": "", "baseline": None}
         if owner is None or state.get("taken") == list(owner) or self._was_us(one, thing):
             return False
-        moment = now()
-        event = owner.took(thing, moment, seen_by)
-        state = {**state, "taken": list(owner)}
-        with self._context.store.write() as session:
-            timeline.append(session, one.incident.id, event, moment)
-            watched.put(session, one.incident.id, thing.key, state, moment)
-        one.states[thing.key] = state
+        event = owner.took(thing, now(), seen_by)
+        self._write_down(one, thing, event, {**state, "taken": list(owner)})
         self._say(f"{one.incident.id}: {event.words}")
         self._look_again(one.incident.id)
         return True
@@ -337,18 +328,21 @@ class Watcher:
             self._keep(one, thing, {name: value for name, value in state.items() if name != "due"})
 
     def _restored(self, one: _Incident, thing: Held, live: Json | None, why: str = "somebody else put it back") -> None:
-        moment = now()
         state: Json = {"broken": "", "baseline": None}
         owner = set_anew_by(thing.record, live) if thing.record is not None and live is not None else None
         if owner is not None:
             state["taken"] = list(owner)  # that was seen, and told
-        event = FenceRestored(occurred_at=moment, actor="ringfence", ref=thing.ref, change=thing.change, why=why)
-        with self._context.store.write() as session:
-            timeline.append(session, one.incident.id, event, moment)
-            watched.put(session, one.incident.id, thing.key, state, moment)
-        one.states[thing.key] = state
+        event = FenceRestored(occurred_at=now(), actor="ringfence", ref=thing.ref, change=thing.change, why=why)
+        self._write_down(one, thing, event, state)
         self._say(f"{one.incident.id}: {thing.ref} is as it was held again: {why}")
         self._look_again(one.incident.id)
+
+    def _write_down(self, one: _Incident, thing: Held, event: FencedChanged | FenceRestored, state: Json) -> None:
+        """What is told, and what it is told by, at once: a watcher that dies tells it neither twice nor never."""
+        with self._context.store.write() as session:
+            timeline.append(session, one.incident.id, event, event.occurred_at)
+            watched.put(session, one.incident.id, thing.key, state, event.occurred_at)
+        one.states[thing.key] = state
 
     def _note_version(self, thing: Held) -> None:
         try:
